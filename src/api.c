@@ -1,0 +1,272 @@
+/*-------------------------------------------------------------------------
+ *
+ * api.c
+ *		The SQL-callable functions: arguments, context, privileges, results.
+ *
+ *		Everything that can be known to fail is refused here, before a worker
+ *		process is started: one error, with SQLSTATE and hint, and nothing has
+ *		changed.
+ *
+ *		This file knows neither shared memory nor background workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "datamart_users.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "cycle.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "history.h"
+#include "miscadmin.h"
+#include "names.h"
+#include "priority.h"
+#include "settings.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "warehouse.h"
+
+PG_FUNCTION_INFO_V1(datamart_users_run_cycle);
+PG_FUNCTION_INFO_V1(datamart_users_start_cycle);
+PG_FUNCTION_INFO_V1(datamart_users_wait_cycle);
+PG_FUNCTION_INFO_V1(datamart_users_cancel_cycle);
+PG_FUNCTION_INFO_V1(datamart_users_queue);
+PG_FUNCTION_INFO_V1(datamart_users_priority_query);
+
+/* Where datamart_users_queue() collects its rows. */
+typedef struct QueueResult
+{
+	ReturnSetInfo *rsinfo;
+	int32		position;
+} QueueResult;
+
+/* An integer argument that may be NULL, which gives 0. */
+static int32
+get_int_arg(FunctionCallInfo fcinfo, int argno, const char *name,
+			int32 min, int32 max)
+{
+	int32		value;
+
+	if (PG_ARGISNULL(argno))
+		return 0;
+
+	value = PG_GETARG_INT32(argno);
+	if (value < min || value > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be between %d and %d, not %d", name, min, max, value),
+				 errhint("Leave it out, or pass NULL, for the setting.")));
+	return value;
+}
+
+/* An interval argument in milliseconds, "fallback" if it is NULL. */
+static int64
+get_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name,
+				 int64 fallback)
+{
+	const Interval *interval;
+	int64		days;
+	int64		milliseconds;
+
+	if (PG_ARGISNULL(argno))
+		return fallback;
+
+	interval = PG_GETARG_INTERVAL_P(argno);
+	days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
+	milliseconds = days * SECS_PER_DAY * 1000 + interval->time / 1000;
+	if (milliseconds < 0 || days < 0 || interval->time < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be negative", name)));
+	return milliseconds;
+}
+
+/*
+ * The caller's transaction must hold nothing that a worker could wait for,
+ * and must be one that could write.
+ */
+static void
+check_transaction(const char *function)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot run a cycle during recovery"),
+				 errhint("Run it on the primary server.")));
+	if (IsTransactionBlock() || IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run inside a transaction block", function),
+				 errdetail("Its workers would wait for the locks of the transaction, and the transaction for its workers."),
+				 errhint("Call it in a statement of its own, outside BEGIN ... COMMIT and exception blocks.")));
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run in a transaction that has already written", function),
+				 errdetail("Its workers do not see what is not committed, and may wait for its locks."),
+				 errhint("Commit first, and call it in a statement of its own.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot run a cycle in a read-only transaction"),
+				 errhint("Set default_transaction_read_only to off in this session.")));
+}
+
+/* Raises the errors of a cycle that could not work. */
+static void
+check_warehouse(void)
+{
+	dmu_settings_check_worker_settings();
+	dmu_warehouse_check_privileges(dmu_warehouse_resolve(), true);
+	(void) dmu_history_owner();
+}
+
+static void
+make_request(FunctionCallInfo fcinfo, const char *function,
+			 bool caller_waits, DmuRequest *request)
+{
+	request->max_users = get_int_arg(fcinfo, 0, "max_users", 1, DMU_MAX_USERS);
+	request->workers =
+		dmu_settings_worker_target(get_int_arg(fcinfo, 1, "max_workers",
+											   1, DMU_MAX_WORKERS));
+	request->time_limit = get_interval_arg(fcinfo, 2, "time_limit",
+										   dmu_cycle_time_limit);
+	request->caller_waits = caller_waits;
+	check_transaction(function);
+	check_warehouse();
+}
+
+/* The row of run_cycle and wait_cycle. */
+static Datum
+cycle_row(FunctionCallInfo fcinfo, const DmuCycleResult *result)
+{
+	TupleDesc	tupdesc;
+	Datum		values[10];
+	bool		nulls[10] = {false};
+	Interval	elapsed = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	elapsed.time = result->finished_at - result->started_at;
+	values[0] = Int64GetDatum(result->cycle_id);
+	values[1] = CStringGetTextDatum(dmu_status_name(result->status));
+	values[2] = Int64GetDatum(result->backlog);
+	values[3] = Int32GetDatum(result->found);
+	for (int o = 0; o < DMU_NOUTCOMES; o++)
+		values[4 + o] = Int32GetDatum((int32) result->total.outcomes[o]);
+	values[8] = Int32GetDatum(result->workers);
+	values[9] = IntervalPGetDatum(&elapsed);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc),
+											 values, nulls));
+}
+
+Datum
+datamart_users_run_cycle(PG_FUNCTION_ARGS)
+{
+	DmuRequest	request;
+	DmuCycleResult result;
+
+	make_request(fcinfo, "datamart_users_run_cycle()", true, &request);
+	dmu_cycle_run(&request, &result);
+	return cycle_row(fcinfo, &result);
+}
+
+Datum
+datamart_users_start_cycle(PG_FUNCTION_ARGS)
+{
+	DmuRequest	request;
+
+	make_request(fcinfo, "datamart_users_start_cycle()", false, &request);
+	PG_RETURN_INT64(dmu_cycle_start(&request));
+}
+
+Datum
+datamart_users_wait_cycle(PG_FUNCTION_ARGS)
+{
+	DmuCycleResult result;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("cycle_id must not be null")));
+	dmu_cycle_wait(PG_GETARG_INT64(0),
+				   get_interval_arg(fcinfo, 1, "timeout", -1), &result);
+	return cycle_row(fcinfo, &result);
+}
+
+Datum
+datamart_users_cancel_cycle(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(dmu_cycle_cancel());
+}
+
+/* DmuQueueRowConsumer */
+static void
+put_queue_row(const DmuQueueRow *row, void *arg)
+{
+	QueueResult *result = (QueueResult *) arg;
+	DmuPriority priority = dmu_priority_of(row->recency_class,
+										   row->activity_class);
+	Datum		values[7];
+	bool		nulls[7] = {false};
+
+	values[0] = Int32GetDatum(++result->position);
+	values[1] = Int64GetDatum(row->dimension_user_id);
+	values[2] = CStringGetTextDatum(dmu_priority_name(priority));
+	values[3] = Int32GetDatum(row->recency_class);
+	values[4] = Int32GetDatum(row->activity_class);
+	values[5] = Int64GetDatum(row->action_count);
+	values[6] = TimestampTzGetDatum(row->last_action_at);
+	nulls[6] = !row->has_last_action;
+	tuplestore_putvalues(result->rsinfo->setResult, result->rsinfo->setDesc,
+						 values, nulls);
+	pfree(DatumGetPointer(values[2]));
+}
+
+/* What a cycle would look at now: tables, limit, and who is held. */
+static DmuWarehouse *
+resolve_queue(FunctionCallInfo fcinfo, int *max_users, int64 **held, int *nheld)
+{
+	int			requested = get_int_arg(fcinfo, 0, "max_users", 1, DMU_MAX_USERS);
+	DmuWarehouse *warehouse = dmu_warehouse_resolve();
+	DmuFailure *failures;
+	int			nfailures;
+
+	dmu_warehouse_check_privileges(warehouse, false);
+	nfailures = dmu_history_failures(&failures);
+	*held = dmu_history_held(failures, nfailures, nheld);
+	*max_users = dmu_settings_max_users(requested,
+										requested > 0 ? 0 : dmu_priority_backlog(warehouse));
+	return warehouse;
+}
+
+Datum
+datamart_users_queue(PG_FUNCTION_ARGS)
+{
+	QueueResult result = {(ReturnSetInfo *) fcinfo->resultinfo, 0};
+	DmuWarehouse *warehouse;
+	int			max_users;
+	int64	   *held;
+	int			nheld;
+
+	warehouse = resolve_queue(fcinfo, &max_users, &held, &nheld);
+	InitMaterializedSRF(fcinfo, 0);
+	(void) dmu_priority_run(warehouse, max_users, held, nheld,
+							put_queue_row, &result);
+	return (Datum) 0;
+}
+
+Datum
+datamart_users_priority_query(PG_FUNCTION_ARGS)
+{
+	DmuWarehouse *warehouse;
+	int			max_users;
+	int64	   *held;
+	int			nheld;
+
+	warehouse = resolve_queue(fcinfo, &max_users, &held, &nheld);
+	PG_RETURN_TEXT_P(cstring_to_text(dmu_priority_query(warehouse, max_users,
+														held, nheld)));
+}

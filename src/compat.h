@@ -1,0 +1,77 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		Every difference between the server versions that we build for
+ *		(15 and later).  No other file looks at PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_COMPAT_H
+#define DMU_COMPAT_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/acl.h"
+
+#if PG_VERSION_NUM < 150000
+#error "datamart_users needs PostgreSQL 15 or later"
+#endif
+
+/* 18 shows name and version of loaded modules in pg_get_loaded_modules(). */
+#if PG_VERSION_NUM >= 180000
+#define DMU_MODULE_MAGIC(name_, version_) \
+	PG_MODULE_MAGIC_EXT(.name = (name_), .version = (version_))
+#else
+#define DMU_MODULE_MAGIC(name_, version_) PG_MODULE_MAGIC
+#endif
+
+/*
+ * 17 brought transaction_timeout, which is FATAL where it strikes: user_timeout
+ * is what bounds a refresh, and it costs one datamart user only.
+ */
+#if PG_VERSION_NUM >= 170000
+#define DMU_TRANSACTION_TIMEOUT "transaction_timeout"
+#else
+#define DMU_TRANSACTION_TIMEOUT NULL
+#endif
+
+/*
+ * 17 can connect a background worker as a role that has lost its LOGIN since
+ * the caller logged in.
+ */
+#ifdef BGWORKER_BYPASS_ROLELOGINCHECK
+#define DMU_CONNECTION_FLAGS BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define DMU_CONNECTION_FLAGS 0
+#endif
+
+/* The "extra" of a setting is malloc'd before 16, and guc_malloc'd since. */
+#if PG_VERSION_NUM >= 160000
+#define dmu_guc_malloc(size) guc_malloc(LOG, (size))
+#else
+#define dmu_guc_malloc(size) malloc(size)
+#endif
+
+/* 16 put one function in the place of one per catalog. */
+#if PG_VERSION_NUM >= 160000
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#define dmu_schema_aclcheck(schema, role, mode) \
+	object_aclcheck(NamespaceRelationId, (schema), (role), (mode))
+#define dmu_procedure_aclcheck(procedure, role, mode) \
+	object_aclcheck(ProcedureRelationId, (procedure), (role), (mode))
+#else
+#define dmu_schema_aclcheck(schema, role, mode) \
+	pg_namespace_aclcheck((schema), (role), (mode))
+#define dmu_procedure_aclcheck(procedure, role, mode) \
+	pg_proc_aclcheck((procedure), (role), (mode))
+#endif
+
+/*
+ * From libpq/libpq.h, which includes the headers of the GSSAPI library; those
+ * do not come with the server's development package.
+ */
+extern bool pq_check_connection(void);
+
+#endif							/* DMU_COMPAT_H */

@@ -1,0 +1,463 @@
+/*-------------------------------------------------------------------------
+ *
+ * cycle.c
+ *		A cycle as a backend sees it: start, wait, cancel.
+ *
+ *		The backend does none of the work.  It makes the control segment, has
+ *		the coordinator started, and watches: for the end, for its own cancel
+ *		or death (which it passes on by the stop flag), for a client that has
+ *		gone, and for a worker that waits for a lock of this very backend.
+ *
+ *		The segment belongs to the resource owner of the calling query, so
+ *		every way out of the function, by error or by the end of the process,
+ *		passes through leave_cycle().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "cycle.h"
+
+#include "blocked.h"
+#include "catalog/pg_authid.h"
+#include "compat.h"
+#include "directory.h"
+#include "errors.h"
+#include "history.h"
+#include "launch.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "progress.h"
+#include "settings.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "watchdog.h"
+
+/* How often a waiting backend looks around, milliseconds. */
+#define DMU_LOOK_INTERVAL 1000
+
+/* How often it looks at a cycle that does not know of it, milliseconds. */
+#define DMU_POLL_INTERVAL 100
+
+/*
+ * How long a cancelled backend waits for its cycle to end: workers that
+ * ignore the cancel terminate themselves after DMU_CANCEL_GRACE.
+ */
+#define DMU_CANCEL_WAIT (DMU_CANCEL_GRACE + 2000)
+
+/* A cycle that this backend has started. */
+typedef struct OwnCycle
+{
+	dsm_segment *seg;
+	DmuControl *control;
+	BackgroundWorkerHandle *coordinator;
+} OwnCycle;
+
+/* What a waiting backend remembers between two looks. */
+typedef struct Watch
+{
+	MemoryContext context;		/* reset at every look */
+	TimestampTz looked_at;
+	DmuProgress reported;		/* at the last NOTICE */
+} Watch;
+
+/*
+ * on_dsm_detach callback: this backend has nothing more to do with the cycle.
+ * If it was to wait for the end, or did not even get the id, there must be
+ * no cycle without it.
+ */
+static void
+leave_cycle(dsm_segment *seg, Datum arg)
+{
+	DmuControl *control = (DmuControl *) DatumGetPointer(arg);
+	DmuPhase	phase = dmu_queue_phase(control);
+
+	if (phase < DMU_PHASE_RUNNING ||
+		(control->request.caller_waits && phase < DMU_PHASE_FINISHED))
+		dmu_queue_request_stop(control, DMU_STOP_CANCEL);
+}
+
+/* A client that has gone is noticed here, and not when we have a result. */
+static void
+check_client(void)
+{
+	if (MyProcPort == NULL || whereToSendOutput != DestRemote ||
+		!WaitEventSetCanReportClosed())
+		return;
+	if (!pq_check_connection())
+	{
+		ClientConnectionLost = true;
+		InterruptPending = true;
+	}
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+raise_blocked(int pid, int64 dimension_user_id)
+{
+	char	   *object = dmu_blocked_object(pid);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+			 errmsg("deadlock detected between this session and the cycle that it waits for"),
+			 dimension_user_id != 0 ?
+			 errdetail("The worker with process ID %d, at work on datamart user " INT64_FORMAT ", waits for %s, which is locked by this session (process ID %d) or by one that waits for it.",
+					   pid, dimension_user_id,
+					   object != NULL ? object : "a lock", MyProcPid) :
+			 errdetail("The coordinator with process ID %d waits for %s, which is locked by this session (process ID %d) or by one that waits for it.",
+					   pid, object != NULL ? object : "a lock", MyProcPid),
+			 errhint("Call the function in a statement and a transaction of its own.")));
+}
+
+/*
+ * Only a process that has been at the same thing for a while can be waiting;
+ * the lock table is left alone otherwise.
+ */
+static void
+check_blocked(DmuControl *control, TimestampTz now)
+{
+	for (int i = 0; i < control->nslots; i++)
+	{
+		DmuSlot    *slot = &control->slots[i];
+		uint32		state = pg_atomic_read_u32(&slot->state);
+		int			pid = (int) pg_atomic_read_u32(&slot->pid);
+		bool		at_work = (state == DMU_WORKER_REFRESHING ||
+							   state == DMU_WORKER_RECORDING);
+		TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+
+		/* The coordinator has other work before and after. */
+		if (pid == 0 || (i > 0 && !at_work) ||
+			!TimestampDifferenceExceeds(since, now, DMU_LOOK_INTERVAL))
+			continue;
+		if (dmu_blocked_by_me(pid))
+			raise_blocked(pid, at_work ?
+						  (int64) pg_atomic_read_u64(&slot->dimension_user_id) : 0);
+	}
+}
+
+static void
+watch_begin(Watch *watch)
+{
+	watch->context = AllocSetContextCreate(CurrentMemoryContext,
+										   "datamart_users watch",
+										   ALLOCSET_DEFAULT_SIZES);
+	watch->looked_at = GetCurrentTimestamp();
+	memset(&watch->reported, 0, sizeof(watch->reported));
+}
+
+/* What a backend does while it waits for any cycle. */
+static void
+look_around(Watch *watch, DmuControl *control)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	MemoryContext old_context;
+
+	if (!TimestampDifferenceExceeds(watch->looked_at, now, DMU_LOOK_INTERVAL))
+		return;
+	watch->looked_at = now;
+
+	old_context = MemoryContextSwitchTo(watch->context);
+	check_client();
+	check_blocked(control, now);
+	MemoryContextSwitchTo(old_context);
+	MemoryContextReset(watch->context);
+}
+
+/* The NOTICE of a backend that waits for its own cycle. */
+static void
+report_progress(Watch *watch, DmuControl *control)
+{
+	DmuProgress now;
+
+	if (dmu_progress_interval == 0 ||
+		dmu_queue_phase(control) < DMU_PHASE_QUEUED)
+		return;
+
+	if (watch->reported.at == 0)
+		watch->reported.at = control->queued_at;
+	if (!TimestampDifferenceExceeds(watch->reported.at, GetCurrentTimestamp(),
+									dmu_progress_interval))
+		return;
+
+	dmu_progress_read(control, &now);
+	dmu_progress_notice(control, &watch->reported, &now);
+	watch->reported = now;
+}
+
+static void
+sleep_on_latch(long timeout)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 timeout, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+static long
+own_wait_timeout(void)
+{
+	if (dmu_progress_interval == 0)
+		return DMU_LOOK_INTERVAL;
+	return Min(DMU_LOOK_INTERVAL, dmu_progress_interval);
+}
+
+/* Makes segment and coordinator. */
+static void
+launch_cycle(OwnCycle *cycle, const DmuRequest *request)
+{
+	Size		session_size = dmu_launch_session_size();
+
+	cycle->seg = dmu_queue_create(request->workers, session_size);
+	cycle->control = dmu_queue_control(cycle->seg);
+	cycle->control->request = *request;
+	dmu_launch_save_session(cycle->control, session_size);
+
+	if (!dmu_launch_register(dsm_segment_handle(cycle->seg), DMU_COORDINATOR,
+							 &cycle->coordinator))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no background worker process is free for a cycle of datamart_users"),
+				 errhint("You might need to increase max_worker_processes (now %d), of which parallel queries and other extensions take their share.",
+						 max_worker_processes)));
+
+	on_dsm_detach(cycle->seg, leave_cycle, PointerGetDatum(cycle->control));
+}
+
+/*
+ * True if the cycle is in the given phase or beyond.  The end of a cycle is
+ * the end of its coordinator's process, so that its slot is free and its
+ * statistics are there for whatever comes next.
+ */
+static bool
+reached(OwnCycle *cycle, DmuPhase wanted)
+{
+	pid_t		pid;
+	BgwHandleStatus status = GetBackgroundWorkerPid(cycle->coordinator, &pid);
+	DmuPhase	phase = dmu_queue_phase(cycle->control);
+
+	if (status == BGWH_STOPPED || status == BGWH_POSTMASTER_DIED)
+	{
+		if (phase != DMU_PHASE_FINISHED)
+			ereport(ERROR,
+					(errcode(ERRCODE_ADMIN_SHUTDOWN),
+					 errmsg("the coordinator of the cycle was terminated"),
+					 errdetail("Its workers roll back what they were at; what they had committed stays."),
+					 errhint("The server log tells more.  The next cycle does what is left.")));
+		return true;
+	}
+	return phase >= wanted && wanted != DMU_PHASE_FINISHED;
+}
+
+static void
+wait_for_phase(OwnCycle *cycle, DmuPhase phase)
+{
+	Watch		watch;
+
+	watch_begin(&watch);
+	while (!reached(cycle, phase))
+	{
+		report_progress(&watch, cycle->control);
+		look_around(&watch, cycle->control);
+		sleep_on_latch(own_wait_timeout());
+		CHECK_FOR_INTERRUPTS();
+	}
+	MemoryContextDelete(watch.context);
+}
+
+/*
+ * This backend gives up.  The cycle is told, and gets the time to roll back
+ * and to write its history before the error goes on to the client.
+ */
+static void
+abandon_cycle(OwnCycle *cycle)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	pid_t		pid;
+
+	dmu_queue_request_stop(cycle->control, DMU_STOP_CANCEL);
+	HOLD_INTERRUPTS();
+	while (GetBackgroundWorkerPid(cycle->coordinator, &pid) != BGWH_STOPPED &&
+		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
+									   DMU_CANCEL_WAIT))
+		sleep_on_latch(DMU_POLL_INTERVAL);
+	RESUME_INTERRUPTS();
+}
+
+/* The cycle had fewer workers than it could have used. */
+static void
+warn_few_workers(DmuControl *control)
+{
+	int			registered = (int) pg_atomic_read_u32(&control->workers_registered);
+
+	if (registered > 0 && registered < control->workers_wanted)
+		ereport(WARNING,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("started %d of %d workers", registered,
+						control->workers_wanted),
+				 errhint("You might need to increase max_worker_processes (now %d).",
+						 max_worker_processes)));
+}
+
+/*
+ * Starts a cycle and follows it as far as "phase".  Any error on the way, a
+ * cancel above all, ends the cycle.
+ */
+static void
+follow_cycle(OwnCycle *cycle, const DmuRequest *request, DmuPhase phase)
+{
+	launch_cycle(cycle, request);
+
+	PG_TRY();
+	{
+		wait_for_phase(cycle, DMU_PHASE_RUNNING);
+		if (phase > DMU_PHASE_RUNNING)
+		{
+			wait_for_phase(cycle, DMU_PHASE_WORKING);
+			warn_few_workers(cycle->control);
+			wait_for_phase(cycle, phase);
+		}
+	}
+	PG_CATCH();
+	{
+		abandon_cycle(cycle);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	if (dmu_queue_phase(cycle->control) == DMU_PHASE_FINISHED &&
+		cycle->control->error.sqlerrcode != 0)
+		dmu_error_raise(&cycle->control->error);
+}
+
+int64
+dmu_cycle_start(const DmuRequest *request)
+{
+	OwnCycle	cycle;
+	int64		cycle_id;
+
+	follow_cycle(&cycle, request, DMU_PHASE_RUNNING);
+	cycle_id = cycle.control->cycle_id;
+	dsm_detach(cycle.seg);
+	return cycle_id;
+}
+
+void
+dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result)
+{
+	OwnCycle	cycle;
+
+	follow_cycle(&cycle, request, DMU_PHASE_FINISHED);
+	*result = cycle.control->result;
+	dsm_detach(cycle.seg);
+}
+
+/*
+ * Follows another session's cycle until it ends or "timeout" milliseconds
+ * have passed (negative: no limit).  False if its coordinator died, or if
+ * "cycle_id" is not 0 and not the cycle's.
+ */
+static bool
+follow_running(dsm_handle handle, int64 cycle_id, int64 timeout,
+			   DmuStop stop, DmuCycleResult *result)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	dsm_segment *seg;
+	DmuControl *control = dmu_queue_attach(handle, &seg);
+	bool		found = false;
+	Watch		watch;
+
+	if (control == NULL)
+		return false;
+
+	if (stop != DMU_STOP_NONE)
+		dmu_queue_request_stop(control, stop);
+	watch_begin(&watch);
+	while (cycle_id == 0 || control->cycle_id == cycle_id)
+	{
+		found = true;
+		if (dmu_queue_phase(control) == DMU_PHASE_FINISHED)
+		{
+			*result = control->result;
+			break;
+		}
+		if (timeout >= 0 &&
+			GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(start, timeout))
+		{
+			dmu_progress_result(control, result);
+			break;
+		}
+		if (dmu_directory_find() != handle &&
+			dmu_queue_phase(control) != DMU_PHASE_FINISHED)
+		{
+			found = false;
+			break;
+		}
+		look_around(&watch, control);
+		sleep_on_latch(DMU_POLL_INTERVAL);
+		CHECK_FOR_INTERRUPTS();
+	}
+	MemoryContextDelete(watch.context);
+	if (seg != NULL)
+		dsm_detach(seg);
+	return found;
+}
+
+void
+dmu_cycle_wait(int64 cycle_id, int64 timeout, DmuCycleResult *result)
+{
+	dsm_handle	handle = dmu_directory_find();
+
+	if (handle != DSM_HANDLE_INVALID &&
+		follow_running(handle, cycle_id, timeout, DMU_STOP_NONE, result))
+		return;
+
+	if (!dmu_history_get(cycle_id, result))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no cycle " INT64_FORMAT, cycle_id),
+				 errhint("See datamart_users_cycles; older cycles go after datamart_users.history_retention.")));
+
+	/* Nobody is behind such a row any more; the next cycle will say so. */
+	if (result->status == DMU_STATUS_RUNNING)
+		result->status = DMU_STATUS_ABORTED;
+}
+
+/* As pg_signal_backend() in storage/ipc/signalfuncs.c has it. */
+static void
+check_may_cancel(Oid role)
+{
+	if (superuser_arg(role) && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be a superuser to cancel the cycle of a superuser")));
+	if (!has_privs_of_role(GetUserId(), role) &&
+		!has_privs_of_role(GetUserId(), ROLE_PG_SIGNAL_BACKEND))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to cancel the cycle of role \"%s\"",
+						GetUserNameFromId(role, true)),
+				 errhint("Only members of that role or of pg_signal_backend may cancel it.")));
+}
+
+bool
+dmu_cycle_cancel(void)
+{
+	dsm_handle	handle = dmu_directory_find();
+	dsm_segment *seg;
+	DmuControl *control;
+	DmuCycleResult result;
+
+	if (handle == DSM_HANDLE_INVALID)
+		return false;
+	control = dmu_queue_attach(handle, &seg);
+	if (control == NULL)
+		return false;
+	check_may_cancel(control->identity.current_role);
+	if (seg != NULL)
+		dsm_detach(seg);
+
+	(void) follow_running(handle, 0, -1, DMU_STOP_CANCEL, &result);
+	return true;
+}

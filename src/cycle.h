@@ -1,0 +1,44 @@
+/*-------------------------------------------------------------------------
+ *
+ * cycle.h
+ *		A cycle as a backend sees it: start, wait, cancel.
+ *
+ *		None of these holds a lock on the warehouse.  All of them can be
+ *		cancelled, and raise 40P01 if the cycle waits for a lock of this
+ *		backend.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_CYCLE_H
+#define DMU_CYCLE_H
+
+#include "queue.h"
+
+/*
+ * Starts a cycle that goes on by itself.  Returns its id when its running row
+ * is committed.  Raises the error of a cycle that could not begin, 55006 if
+ * another one is running, and 53000 if there is no free worker process.
+ */
+extern int64 dmu_cycle_start(const DmuRequest *request);
+
+/*
+ * The same, and waits for the end; an error that ended the cycle is raised.
+ * If this backend is cancelled or ends, so does the cycle.
+ */
+extern void dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result);
+
+/*
+ * Waits until a cycle of this database, whoever started it, has ended, or
+ * until "timeout" milliseconds (negative: no limit) have passed; then the
+ * status is still running.  Raises 22023 for an id that never was.
+ */
+extern void dmu_cycle_wait(int64 cycle_id, int64 timeout,
+						   DmuCycleResult *result);
+
+/*
+ * Stops the running cycle and waits until it has ended; false if none runs.
+ * Raises 42501 unless the current role could cancel a query of the cycle's.
+ */
+extern bool dmu_cycle_cancel(void);
+
+#endif							/* DMU_CYCLE_H */

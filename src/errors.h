@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * errors.h
+ *		An error on its way from one process to another, or into a table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_ERRORS_H
+#define DMU_ERRORS_H
+
+#include "datamart_users.h"
+
+/*
+ * For PG_CATCH: moves the current error into "error", leaves error handling
+ * and rolls back whatever transaction is open.  "context" is the memory
+ * context to go on in.
+ */
+extern void dmu_error_catch(DmuError *error, MemoryContext context);
+
+/* Fills in an error of our own; detail and hint may be NULL. */
+extern void dmu_error_set(DmuError *error, int sqlerrcode, const char *message,
+						  const char *detail, const char *hint);
+
+/* Raises it again, at ERROR, in this process. */
+extern void dmu_error_raise(const DmuError *error) pg_attribute_noreturn();
+
+#endif							/* DMU_ERRORS_H */

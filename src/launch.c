@@ -1,0 +1,172 @@
+/*-------------------------------------------------------------------------
+ *
+ * launch.c
+ *		Background workers: start, end, and whose rights and settings they
+ *		have.
+ *
+ *		A worker becomes its caller in the way of ParallelWorkerMain()
+ *		(access/transam/parallel.c): it connects as the role that the caller
+ *		authenticated as, loads the caller's libraries, restores the caller's
+ *		settings, and takes on the caller's current role and security context.
+ *		It adds SECURITY_LOCAL_USERID_CHANGE, under which SET ROLE, RESET ROLE
+ *		and SET SESSION AUTHORIZATION are refused: a refresh has no way back up
+ *		from the role that called for the cycle.
+ *
+ *		This file knows nothing of queues, SQL or what the workers do.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "launch.h"
+
+#include "access/xact.h"
+#include "compat.h"
+#include "libpq/pqsignal.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+
+#define DMU_LIBRARY "datamart_users"
+
+/* The libraries come first in the session state; this is their room. */
+static Size
+library_size(void)
+{
+	return MAXALIGN(EstimateLibraryStateSpace());
+}
+
+Size
+dmu_launch_session_size(void)
+{
+	return add_size(sizeof(Size),
+					add_size(library_size(), EstimateGUCStateSpace()));
+}
+
+void
+dmu_launch_save_session(DmuControl *control, Size session_size)
+{
+	char	   *space = dmu_queue_session(control);
+	Size		libraries = library_size();
+	DmuIdentity *identity = &control->identity;
+
+	identity->database = MyDatabaseId;
+	identity->authenticated_role = GetAuthenticatedUserId();
+	GetUserIdAndSecContext(&identity->current_role,
+						   &identity->security_context);
+	strlcpy(identity->synchronous_commit,
+			GetConfigOption("synchronous_commit", false, false),
+			sizeof(identity->synchronous_commit));
+	control->caller_pid = MyProcPid;
+
+	memcpy(space, &libraries, sizeof(Size));
+	space += sizeof(Size);
+	SerializeLibraryState(libraries, space);
+	SerializeGUCState(session_size - sizeof(Size) - libraries,
+					  space + libraries);
+}
+
+bool
+dmu_launch_register(dsm_handle handle, int number,
+					BackgroundWorkerHandle **worker)
+{
+	BackgroundWorker entry;
+	bool		coordinator = (number == DMU_COORDINATOR);
+
+	memset(&entry, 0, sizeof(entry));
+	entry.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	entry.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	entry.bgw_restart_time = BGW_NEVER_RESTART;
+	entry.bgw_main_arg = UInt32GetDatum(handle);
+	entry.bgw_notify_pid = MyProcPid;
+	memcpy(entry.bgw_extra, &number, sizeof(number));
+	strlcpy(entry.bgw_library_name, DMU_LIBRARY, sizeof(entry.bgw_library_name));
+	strlcpy(entry.bgw_function_name,
+			coordinator ? "dmu_coordinator_main" : "dmu_worker_main",
+			sizeof(entry.bgw_function_name));
+	strlcpy(entry.bgw_type,
+			coordinator ? "datamart_users coordinator" : "datamart_users worker",
+			sizeof(entry.bgw_type));
+	snprintf(entry.bgw_name, sizeof(entry.bgw_name), "%s %d of database %u",
+			 entry.bgw_type, number, MyDatabaseId);
+
+	return RegisterDynamicBackgroundWorker(&entry, worker);
+}
+
+void
+dmu_launch_wait(BackgroundWorkerHandle **workers, int nworkers)
+{
+	for (int i = 0; i < nworkers; i++)
+	{
+		if (workers[i] != NULL)
+			(void) WaitForBackgroundWorkerShutdown(workers[i]);
+	}
+}
+
+DmuControl *
+dmu_launch_attach(Datum main_arg, int *number)
+{
+	dsm_segment *seg;
+	DmuControl *control;
+
+	/* A refresh can be cancelled like the query of a client. */
+	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+
+	/* Without a resource owner, the mapping lasts until the process ends. */
+	memcpy(number, MyBgworkerEntry->bgw_extra, sizeof(*number));
+	control = dmu_queue_attach(DatumGetUInt32(main_arg), &seg);
+	if (control == NULL)
+		return NULL;
+
+	Assert(*number >= 1 && *number <= control->nslots);
+	pg_atomic_write_u32(&control->slots[*number - 1].pid, MyProcPid);
+	return control;
+}
+
+void
+dmu_launch_assume_session(DmuControl *control)
+{
+	const DmuIdentity *identity = &control->identity;
+	char	   *space = dmu_queue_session(control);
+	Size		libraries;
+
+	BackgroundWorkerInitializeConnectionByOid(identity->database,
+											  identity->authenticated_role,
+											  DMU_CONNECTION_FLAGS);
+	SetClientEncoding(GetDatabaseEncoding());
+
+	memcpy(&libraries, space, sizeof(Size));
+	space += sizeof(Size);
+
+	/* Libraries first: they define the settings that are restored next. */
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	RestoreLibraryState(space);
+	RestoreGUCState(space + libraries);
+	CommitTransactionCommand();
+
+	/*
+	 * Outside a transaction, so that an abort falls back to the caller's role
+	 * and not to the authenticated one.
+	 */
+	SetUserIdAndSecContext(identity->current_role,
+						   identity->security_context | SECURITY_LOCAL_USERID_CHANGE);
+
+	if (DMU_TRANSACTION_TIMEOUT != NULL)
+		SetConfigOption(DMU_TRANSACTION_TIMEOUT, "0", PGC_USERSET, PGC_S_SESSION);
+}
+
+void
+dmu_launch_announce(DmuControl *control, int number)
+{
+	char		name[NAMEDATALEN];
+
+	snprintf(name, sizeof(name), "datamart_users cycle " INT64_FORMAT " worker %d",
+			 control->cycle_id, number);
+	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+}

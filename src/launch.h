@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * launch.h
+ *		Background workers: start, end, and whose rights and settings they
+ *		have.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_LAUNCH_H
+#define DMU_LAUNCH_H
+
+#include "postgres.h"
+
+#include "postmaster/bgworker.h"
+#include "queue.h"
+
+/* Worker number of the coordinator; the others count on from 2. */
+#define DMU_COORDINATOR 1
+
+/* Bytes that dmu_launch_save_session() will need. */
+extern Size dmu_launch_session_size(void);
+
+/*
+ * Writes identity, settings and loaded libraries of this backend into the
+ * control segment.
+ */
+extern void dmu_launch_save_session(DmuControl *control, Size session_size);
+
+/*
+ * Registers a worker process; its pid changes reach this process's latch.
+ * False if max_worker_processes leaves no slot.  The handle is palloc'd in
+ * the current context.
+ */
+extern bool dmu_launch_register(dsm_handle handle, int number,
+								BackgroundWorkerHandle **worker);
+
+/* Waits until all of them have stopped; a NULL is passed over. */
+extern void dmu_launch_wait(BackgroundWorkerHandle **workers, int nworkers);
+
+/*
+ * For the main function of a new process: signals, control segment (mapped
+ * until exit), slot.  NULL if the cycle is over already.
+ */
+extern DmuControl *dmu_launch_attach(Datum main_arg, int *number);
+
+/*
+ * Connects to the caller's database as the caller, with the caller's settings.
+ * Afterwards no SQL can change the role.
+ */
+extern void dmu_launch_assume_session(DmuControl *control);
+
+/* Shows cycle and worker number as application_name. */
+extern void dmu_launch_announce(DmuControl *control, int number);
+
+#endif							/* DMU_LAUNCH_H */

@@ -1,0 +1,52 @@
+/*-------------------------------------------------------------------------
+ *
+ * names.c
+ *		The words that people see for the values of our enums.
+ *
+ *		They stand in tables, messages and results, so they live in one place
+ *		that every module may use.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "names.h"
+
+static const char *const priority_names[] = {
+	[DMU_CRITICAL] = "critical",
+	[DMU_HIGH] = "high",
+	[DMU_MEDIUM] = "medium",
+	[DMU_HISTORICAL] = "historical",
+	[DMU_LOW] = "low",
+	[DMU_LOWEST] = "lowest",
+};
+
+static const char *const status_names[] = {
+	[DMU_STATUS_RUNNING] = "running",
+	[DMU_STATUS_COMPLETED] = "completed",
+	[DMU_STATUS_TIME_LIMIT] = "time_limit",
+	[DMU_STATUS_CANCELLED] = "cancelled",
+	[DMU_STATUS_FAILED] = "failed",
+	[DMU_STATUS_ABORTED] = "aborted",
+};
+
+const char *
+dmu_priority_name(DmuPriority priority)
+{
+	return priority_names[priority];
+}
+
+const char *
+dmu_status_name(DmuStatus status)
+{
+	return status_names[status];
+}
+
+DmuStatus
+dmu_status_of_name(const char *name)
+{
+	for (int i = 0; i < (int) lengthof(status_names); i++)
+	{
+		if (strcmp(name, status_names[i]) == 0)
+			return (DmuStatus) i;
+	}
+	elog(ERROR, "unknown status \"%s\" of a cycle", name);
+}

@@ -1,0 +1,99 @@
+/*-------------------------------------------------------------------------
+ *
+ * privilege.c
+ *		What the current role may not do, and the GRANT that would change that.
+ *
+ *		The server says "permission denied" where a worker trips over it; this
+ *		says it in the caller's session, with the statement to run.  It knows
+ *		nothing of settings and cycles.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "compat.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "privilege.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+
+/* "what" is the object as GRANT names it, "kind" as a message does. */
+static void
+deny(const char *kind, const char *name, const char *privilege,
+	 const char *what)
+{
+	const char *role = quote_identifier(GetUserNameFromId(GetUserId(), false));
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for %s %s", kind, name),
+			 errhint("Run GRANT %s ON %s TO %s;", privilege, what, role)));
+}
+
+void
+dmu_privilege_schema(Oid schema)
+{
+	const char *name;
+
+	if (dmu_schema_aclcheck(schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK)
+		return;
+
+	name = quote_identifier(get_namespace_name(schema));
+	deny("schema", name, "USAGE", psprintf("SCHEMA %s", name));
+}
+
+Oid
+dmu_privilege_named_schema(const char *schema)
+{
+	Oid			oid = get_namespace_oid(schema, true);
+
+	if (OidIsValid(oid))
+		dmu_privilege_schema(oid);
+	return oid;
+}
+
+void
+dmu_privilege_relation(Oid relation, const char *name, AclMode mode,
+					   const char *column1, const char *column2)
+{
+	const char *columns[2] = {column1, column2};
+	StringInfoData privilege;
+
+	if (pg_class_aclcheck(relation, GetUserId(), mode) == ACLCHECK_OK)
+		return;
+
+	initStringInfo(&privilege);
+	appendStringInfo(&privilege, "%s (%s",
+					 mode == ACL_SELECT ? "SELECT" : "UPDATE", column1);
+	if (column2 != NULL)
+		appendStringInfo(&privilege, ", %s", column2);
+	appendStringInfoChar(&privilege, ')');
+
+	for (int i = 0; i < lengthof(columns) && columns[i] != NULL; i++)
+	{
+		AttrNumber	attnum = get_attnum(relation, columns[i]);
+
+		if (pg_attribute_aclcheck(relation, attnum, GetUserId(), mode) != ACLCHECK_OK)
+			deny("relation", name, privilege.data, name);
+	}
+}
+
+void
+dmu_privilege_procedure(Oid procedure)
+{
+	char	   *signature;
+
+	if (dmu_procedure_aclcheck(procedure, GetUserId(),
+							   ACL_EXECUTE) == ACLCHECK_OK)
+		return;
+
+	signature = format_procedure_qualified(procedure);
+	deny("procedure", signature, "EXECUTE",
+		 psprintf("PROCEDURE %s", signature));
+}

@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * privilege.h
+ *		What the current role may not do.
+ *
+ *		All of these return, or raise 42501 insufficient_privilege with the
+ *		GRANT to run as hint.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_PRIVILEGE_H
+#define DMU_PRIVILEGE_H
+
+#include "postgres.h"
+
+#include "utils/acl.h"
+
+/* USAGE on a schema. */
+extern void dmu_privilege_schema(Oid schema);
+
+/*
+ * The same for the schema of a qualified name, before anything is looked up
+ * in it: there the server would refuse without a hint.  InvalidOid if there
+ * is no such schema.
+ */
+extern Oid	dmu_privilege_named_schema(const char *schema);
+
+/*
+ * SELECT or UPDATE on the relation, or else on each of the columns; the
+ * second may be NULL.  "name" is qualified and quoted.
+ */
+extern void dmu_privilege_relation(Oid relation, const char *name,
+								   AclMode mode, const char *column1,
+								   const char *column2);
+
+/* EXECUTE on a procedure. */
+extern void dmu_privilege_procedure(Oid procedure);
+
+#endif							/* DMU_PRIVILEGE_H */

@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * procedure.h
+ *		Which procedure refreshes a datamart user; a part of warehouse.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_PROCEDURE_H
+#define DMU_PROCEDURE_H
+
+#include "postgres.h"
+
+/*
+ * The procedure of the setting, looked up with the caller's search_path.
+ * "key_type" is the type of dimension_user_id, "argtype" gets the type of
+ * the procedure's first argument.  Raises what dmu_warehouse_resolve() says.
+ */
+extern Oid	dmu_procedure_resolve(Oid key_type, Oid *argtype);
+
+/* Is there a procedure of that name with that first argument? */
+extern bool dmu_procedure_exists(Oid schema, const char *name, Oid argtype);
+
+#endif							/* DMU_PROCEDURE_H */

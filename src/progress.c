@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * progress.c
+ *		How far a running cycle is, from its shared memory.
+ *
+ *		Reads what the workers count anyway, so looking costs them nothing.
+ *		Knows no SQL and changes nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "progress.h"
+
+#include "utils/timestamp.h"
+
+void
+dmu_progress_read(DmuControl *control, DmuProgress *progress)
+{
+	progress->at = GetCurrentTimestamp();
+	dmu_queue_tally(control, -1, &progress->total);
+	progress->done = dmu_tally_done(&progress->total);
+}
+
+/* "1:02:03", "2:03" or "3 s": what is left, for people. */
+static void
+format_time_left(char *buffer, size_t size, int64 seconds)
+{
+	if (seconds >= SECS_PER_HOUR)
+		snprintf(buffer, size, "%d:%02d:%02d h",
+				 (int) (seconds / SECS_PER_HOUR),
+				 (int) (seconds / SECS_PER_MINUTE % MINS_PER_HOUR),
+				 (int) (seconds % SECS_PER_MINUTE));
+	else if (seconds >= SECS_PER_MINUTE)
+		snprintf(buffer, size, "%d:%02d min",
+				 (int) (seconds / SECS_PER_MINUTE),
+				 (int) (seconds % SECS_PER_MINUTE));
+	else
+		snprintf(buffer, size, "%d s", (int) seconds);
+}
+
+void
+dmu_progress_notice(DmuControl *control, const DmuProgress *before,
+					const DmuProgress *now)
+{
+	int32		found = control->found;
+	int64		usec = Max(now->at - before->at, 1);
+	double		rate = (now->done - before->done) * 1000000.0 / usec;
+	char		left[64] = "unknown time";
+
+	if (found == 0)
+		return;
+	if (rate > 0 && (found - now->done) / rate < 100 * 365.0 * SECS_PER_DAY)
+		format_time_left(left, sizeof(left),
+						 (int64) ((found - now->done) / rate + 0.5));
+
+	ereport(NOTICE,
+			(errmsg("datamart_users cycle " INT64_FORMAT ": " INT64_FORMAT "/%d datamart users (%d%%), %.1f per second, %s left",
+					control->cycle_id, now->done, found,
+					(int) (now->done * 100 / found), rate, left)));
+}
+
+void
+dmu_progress_result(DmuControl *control, DmuCycleResult *result)
+{
+	memset(result, 0, sizeof(*result));
+	result->cycle_id = control->cycle_id;
+	result->status = DMU_STATUS_RUNNING;
+	result->backlog = control->backlog;
+	result->found = control->found;
+	result->workers = (int32) pg_atomic_read_u32(&control->workers_registered);
+	result->started_at = control->started_at;
+	result->finished_at = GetCurrentTimestamp();
+	dmu_queue_tally(control, -1, &result->total);
+}

@@ -1,0 +1,306 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.c
+ *		The shared memory of one cycle: layout, claims, slots, counters.
+ *
+ *		This replaces the seed's queue file under flock.  A claim is one atomic
+ *		add, so workers never wait for each other, and a worker that dies holds
+ *		nothing.  Other sessions may read everything here at any time: counters
+ *		are single atomic words, and no reader needs two of them to agree.
+ *
+ *		This file knows no SQL, no transactions and no background workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "queue.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/timestamp.h"
+
+/* Told apart from any other module's segment, and from our other versions. */
+#define DMU_CONTROL_MAGIC UINT64CONST(0x6461746d61727401)
+
+static Size
+control_size(int nslots)
+{
+	return MAXALIGN(add_size(offsetof(DmuControl, slots),
+							 mul_size(nslots, sizeof(DmuSlot))));
+}
+
+dsm_segment *
+dmu_queue_create(int nslots, Size session_size)
+{
+	Size		size = add_size(control_size(nslots), session_size);
+	dsm_segment *seg = dsm_create(size, 0);
+	DmuControl *control = dsm_segment_address(seg);
+
+	memset(control, 0, control_size(nslots));
+	control->size = size;
+	control->nslots = nslots;
+	control->session_offset = control_size(nslots);
+	control->queue_handle = DSM_HANDLE_INVALID;
+
+	pg_atomic_init_u32(&control->phase, DMU_PHASE_CREATED);
+	pg_atomic_init_u32(&control->stop, DMU_STOP_NONE);
+	pg_atomic_init_u32(&control->workers_registered, 0);
+	pg_atomic_init_u32(&control->error_claimed, 0);
+
+	for (int i = 0; i < nslots; i++)
+	{
+		DmuSlot    *slot = &control->slots[i];
+
+		pg_atomic_init_u32(&slot->state, DMU_WORKER_EMPTY);
+		pg_atomic_init_u32(&slot->pid, 0);
+		pg_atomic_init_u32(&slot->priority, 0);
+		pg_atomic_init_u64(&slot->dimension_user_id, 0);
+		pg_atomic_init_u64(&slot->since, 0);
+		for (int p = 0; p < DMU_NPRIORITIES; p++)
+		{
+			for (int o = 0; o < DMU_NOUTCOMES; o++)
+				pg_atomic_init_u64(&slot->outcomes[p][o], 0);
+			pg_atomic_init_u64(&slot->total_usec[p], 0);
+			pg_atomic_init_u64(&slot->max_usec[p], 0);
+		}
+	}
+
+	control->magic = DMU_CONTROL_MAGIC;
+	return seg;
+}
+
+DmuControl *
+dmu_queue_control(dsm_segment *seg)
+{
+	return dsm_segment_address(seg);
+}
+
+DmuControl *
+dmu_queue_attach(dsm_handle handle, dsm_segment **seg)
+{
+	dsm_segment *mapping = dsm_find_mapping(handle);
+	DmuControl *control;
+
+	*seg = NULL;
+	if (mapping == NULL)
+	{
+		mapping = dsm_attach(handle);
+		if (mapping == NULL)
+			return NULL;
+		*seg = mapping;
+	}
+
+	/* Handles are reused; make sure of what this one stands for today. */
+	control = dsm_segment_address(mapping);
+	if (dsm_segment_map_length(mapping) >= sizeof(DmuControl) &&
+		control->magic == DMU_CONTROL_MAGIC &&
+		control->size <= dsm_segment_map_length(mapping))
+		return control;
+
+	if (*seg != NULL)
+		dsm_detach(*seg);
+	*seg = NULL;
+	return NULL;
+}
+
+void *
+dmu_queue_session(DmuControl *control)
+{
+	return (char *) control + control->session_offset;
+}
+
+void
+dmu_queue_fill(DmuControl *control, const DmuQueueEntry *entries,
+			   uint32 nentries)
+{
+	dsm_segment *seg;
+	DmuQueue   *queue;
+
+	if (nentries == 0)
+		return;
+
+	seg = dsm_create(add_size(offsetof(DmuQueue, entries),
+							  mul_size(nentries, sizeof(DmuQueueEntry))), 0);
+	dsm_pin_mapping(seg);
+	queue = dsm_segment_address(seg);
+	pg_atomic_init_u32(&queue->next, 0);
+	queue->nentries = nentries;
+	memcpy(queue->entries, entries, nentries * sizeof(DmuQueueEntry));
+
+	control->queue_handle = dsm_segment_handle(seg);
+}
+
+DmuQueue *
+dmu_queue_open(const DmuControl *control)
+{
+	dsm_segment *seg;
+
+	if (control->queue_handle == DSM_HANDLE_INVALID)
+		return NULL;
+
+	seg = dsm_find_mapping(control->queue_handle);
+	if (seg == NULL)
+	{
+		seg = dsm_attach(control->queue_handle);
+		if (seg == NULL)
+			return NULL;
+		dsm_pin_mapping(seg);
+	}
+	return dsm_segment_address(seg);
+}
+
+bool
+dmu_queue_claim(DmuQueue *queue, DmuQueueEntry *entry)
+{
+	uint32		position;
+
+	/* The plain read keeps idle claims from ever wrapping the counter. */
+	if (pg_atomic_read_u32(&queue->next) >= queue->nentries)
+		return false;
+
+	position = pg_atomic_fetch_add_u32(&queue->next, 1);
+	if (position >= queue->nentries)
+		return false;
+
+	*entry = queue->entries[position];
+	return true;
+}
+
+uint32
+dmu_queue_unclaimed(DmuQueue *queue)
+{
+	uint32		next = pg_atomic_read_u32(&queue->next);
+
+	return next >= queue->nentries ? 0 : queue->nentries - next;
+}
+
+DmuPhase
+dmu_queue_phase(DmuControl *control)
+{
+	DmuPhase	phase = (DmuPhase) pg_atomic_read_u32(&control->phase);
+
+	/* Pairs with dmu_queue_set_phase(). */
+	pg_read_barrier();
+	return phase;
+}
+
+void
+dmu_queue_set_phase(DmuControl *control, DmuPhase phase)
+{
+	PGPROC	   *caller;
+
+	pg_write_barrier();
+	pg_atomic_write_u32(&control->phase, phase);
+
+	/* The pid may be somebody else's by now; a latch set for nothing is fine. */
+	caller = BackendPidGetProc(control->caller_pid);
+	if (caller != NULL)
+		SetLatch(&caller->procLatch);
+}
+
+DmuStop
+dmu_queue_stop(DmuControl *control)
+{
+	return (DmuStop) pg_atomic_read_u32(&control->stop);
+}
+
+void
+dmu_queue_request_stop(DmuControl *control, DmuStop stop)
+{
+	uint32		current = pg_atomic_read_u32(&control->stop);
+
+	while (current < (uint32) stop)
+	{
+		if (pg_atomic_compare_exchange_u32(&control->stop, &current, stop))
+			break;
+	}
+}
+
+bool
+dmu_queue_claim_error(DmuControl *control)
+{
+	uint32		expected = 0;
+
+	return pg_atomic_compare_exchange_u32(&control->error_claimed,
+										  &expected, 1);
+}
+
+void
+dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state)
+{
+	/* Writing down a failure is part of the time of its datamart user. */
+	if (state != DMU_WORKER_RECORDING)
+		pg_atomic_write_u64(&slot->since, (uint64) GetCurrentTimestamp());
+	pg_atomic_write_u32(&slot->state, state);
+}
+
+void
+dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry)
+{
+	pg_atomic_write_u64(&slot->dimension_user_id,
+						(uint64) entry->dimension_user_id);
+	pg_atomic_write_u32(&slot->priority, entry->priority);
+	dmu_slot_set_state(slot, DMU_WORKER_REFRESHING);
+}
+
+/*
+ * The slot has one writer, so read and write need not be one step; the writes
+ * are atomic for the sake of readers only.
+ */
+static void
+slot_add(pg_atomic_uint64 *counter, uint64 amount)
+{
+	pg_atomic_write_u64(counter, pg_atomic_read_u64(counter) + amount);
+}
+
+void
+dmu_slot_end(DmuSlot *slot, DmuOutcome outcome)
+{
+	uint32		priority = pg_atomic_read_u32(&slot->priority);
+	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+	int64		usec = GetCurrentTimestamp() - since;
+
+	/* The clock may have been set back. */
+	if (usec < 0)
+		usec = 0;
+
+	slot_add(&slot->outcomes[priority][outcome], 1);
+	slot_add(&slot->total_usec[priority], usec);
+	if ((uint64) usec > pg_atomic_read_u64(&slot->max_usec[priority]))
+		pg_atomic_write_u64(&slot->max_usec[priority], usec);
+	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
+}
+
+void
+dmu_slot_tally(DmuSlot *slot, int priority, DmuTally *tally)
+{
+	for (int p = 0; p < DMU_NPRIORITIES; p++)
+	{
+		if (priority >= 0 && p != priority)
+			continue;
+		for (int o = 0; o < DMU_NOUTCOMES; o++)
+			tally->outcomes[o] += pg_atomic_read_u64(&slot->outcomes[p][o]);
+		tally->total_usec += pg_atomic_read_u64(&slot->total_usec[p]);
+		tally->max_usec = Max(tally->max_usec,
+							  (int64) pg_atomic_read_u64(&slot->max_usec[p]));
+	}
+}
+
+void
+dmu_queue_tally(DmuControl *control, int priority, DmuTally *tally)
+{
+	memset(tally, 0, sizeof(DmuTally));
+	for (int i = 0; i < control->nslots; i++)
+		dmu_slot_tally(&control->slots[i], priority, tally);
+}
+
+int64
+dmu_tally_done(const DmuTally *tally)
+{
+	int64		done = 0;
+
+	for (int o = 0; o < DMU_NOUTCOMES; o++)
+		done += tally->outcomes[o];
+	return done;
+}

@@ -1,0 +1,208 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.h
+ *		The shared memory of one cycle.
+ *
+ *		Two dynamic segments.  The control segment is made by the caller's
+ *		backend: request, identity, session state, a slot for every worker.
+ *		The queue segment is made by the coordinator once it knows how many
+ *		datamart users there are.  Neither has a lock: a field has one writer,
+ *		or is atomic.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_QUEUE_H
+#define DMU_QUEUE_H
+
+#include "datamart_users.h"
+
+#include "port/atomics.h"
+#include "storage/dsm.h"
+
+/*
+ * The life of a cycle, written by the coordinator, each step only once and
+ * after everything that the step promises is in place.
+ */
+typedef enum DmuPhase
+{
+	DMU_PHASE_CREATED,			/* by the caller */
+	DMU_PHASE_RUNNING,			/* cycle_id is set, its history row committed */
+	DMU_PHASE_QUEUED,			/* the queue segment is filled */
+	DMU_PHASE_WORKING,			/* the workers are registered */
+	DMU_PHASE_FINISHED			/* result and error are final */
+} DmuPhase;
+
+/*
+ * Why workers are to stop; a later one overrides an earlier one.  Up to
+ * DMU_STOP_TIME_LIMIT the datamart users at work are finished, beyond it they
+ * are cancelled and roll back.
+ */
+typedef enum DmuStop
+{
+	DMU_STOP_NONE,
+	DMU_STOP_TIME_LIMIT,
+	DMU_STOP_CANCEL,			/* somebody asked for it */
+	DMU_STOP_FAILED,			/* the cycle cannot go on; error says why */
+	DMU_STOP_ABORT				/* the coordinator goes down */
+} DmuStop;
+
+typedef enum DmuWorkerState
+{
+	DMU_WORKER_EMPTY,			/* never started */
+	DMU_WORKER_IDLE,			/* between datamart users */
+	DMU_WORKER_REFRESHING,		/* at work on dimension_user_id */
+	DMU_WORKER_RECORDING,		/* writes down that it failed */
+	DMU_WORKER_DONE				/* has left the queue */
+} DmuWorkerState;
+
+/* What the caller wants; written before the coordinator exists. */
+typedef struct DmuRequest
+{
+	int32		max_users;		/* datamart users; 0 = decide by the settings */
+	int32		workers;		/* with the coordinator, at least 1 */
+	int64		time_limit;		/* milliseconds; 0 = none */
+	bool		caller_waits;	/* the cycle ends with its caller */
+} DmuRequest;
+
+/* Who the caller is; written before the coordinator exists. */
+typedef struct DmuIdentity
+{
+	Oid			database;
+	Oid			authenticated_role;
+	Oid			current_role;
+	int			security_context;
+	char		synchronous_commit[16]; /* the caller's */
+} DmuIdentity;
+
+/* Written by one worker, read by everybody. */
+typedef struct DmuSlot
+{
+	pg_atomic_uint32 state;		/* DmuWorkerState */
+	pg_atomic_uint32 pid;
+	pg_atomic_uint32 priority;	/* of the datamart user at work */
+	pg_atomic_uint64 dimension_user_id; /* at work, or the last one */
+	pg_atomic_uint64 since;		/* TimestampTz, when it took on what it does */
+	pg_atomic_uint64 outcomes[DMU_NPRIORITIES][DMU_NOUTCOMES];
+	pg_atomic_uint64 total_usec[DMU_NPRIORITIES];
+	pg_atomic_uint64 max_usec[DMU_NPRIORITIES];
+} DmuSlot;
+
+typedef struct DmuControl
+{
+	uint64		magic;
+	Size		size;			/* of the segment, bytes */
+	DmuRequest	request;
+	DmuIdentity identity;
+	pid_t		caller_pid;
+
+	pg_atomic_uint32 phase;		/* DmuPhase, coordinator */
+	pg_atomic_uint32 stop;		/* DmuStop, anybody who may */
+
+	/* From DMU_PHASE_RUNNING on; coordinator. */
+	int64		cycle_id;
+	pid_t		coordinator_pid;
+	TimestampTz started_at;
+	TimestampTz deadline;		/* no claims after it; 0 = none */
+
+	/* From DMU_PHASE_QUEUED on; coordinator. */
+	int64		backlog;
+	int32		max_users;		/* what the limit came to */
+	int32		found;
+	int32		found_by_priority[DMU_NPRIORITIES];
+	int32		workers_wanted; /* no more than datamart users */
+	TimestampTz queued_at;
+	dsm_handle	queue_handle;	/* DSM_HANDLE_INVALID if found is 0 */
+	pg_atomic_uint32 workers_registered;	/* coordinator included */
+
+	/*
+	 * The error that ended the cycle: whoever moves error_claimed from 0 to 1
+	 * writes it, the coordinator reads it when that process has stopped.
+	 */
+	pg_atomic_uint32 error_claimed;
+	DmuError	error;
+
+	/* With DMU_PHASE_FINISHED; coordinator. */
+	DmuCycleResult result;
+
+	int32		nslots;
+	Size		session_offset; /* the caller's settings and libraries */
+	DmuSlot		slots[FLEXIBLE_ARRAY_MEMBER];
+} DmuControl;
+
+/* One datamart user in the queue. */
+typedef struct DmuQueueEntry
+{
+	int64		dimension_user_id;
+	uint8		priority;		/* DmuPriority */
+	bool		has_failure;	/* a row in datamart_users_failures to remove */
+} DmuQueueEntry;
+
+typedef struct DmuQueue
+{
+	pg_atomic_uint32 next;		/* position of the next claim */
+	uint32		nentries;
+	DmuQueueEntry entries[FLEXIBLE_ARRAY_MEMBER];
+} DmuQueue;
+
+/*
+ * Creates a control segment with the given number of slots and of bytes for
+ * the session state; all else is zero.  The mapping belongs to the current
+ * resource owner.  Raises what dsm_create() raises.
+ */
+extern dsm_segment *dmu_queue_create(int nslots, Size session_size);
+
+/* The control structure of a segment that dmu_queue_create() made. */
+extern DmuControl *dmu_queue_control(dsm_segment *seg);
+
+/*
+ * The control structure of a segment found by its handle; NULL if that is
+ * not, or no longer, a control segment of this database's cycle.  "seg" is
+ * set to what the caller has to dsm_detach(), or to NULL if this process had
+ * it mapped already.
+ */
+extern DmuControl *dmu_queue_attach(dsm_handle handle, dsm_segment **seg);
+
+extern void *dmu_queue_session(DmuControl *control);
+
+/*
+ * Copies the entries into a new queue segment, mapped until the process ends,
+ * and enters it into "control".  Coordinator only.
+ */
+extern void dmu_queue_fill(DmuControl *control, const DmuQueueEntry *entries,
+						   uint32 nentries);
+
+/* Maps the queue segment until the process ends; NULL if there is none. */
+extern DmuQueue *dmu_queue_open(const DmuControl *control);
+
+/* Takes the next entry; false when the queue is empty. */
+extern bool dmu_queue_claim(DmuQueue *queue, DmuQueueEntry *entry);
+
+/* How many entries nobody has claimed yet. */
+extern uint32 dmu_queue_unclaimed(DmuQueue *queue);
+
+extern DmuPhase dmu_queue_phase(DmuControl *control);
+
+/* Publishes the next phase and wakes the caller's backend. */
+extern void dmu_queue_set_phase(DmuControl *control, DmuPhase phase);
+
+extern DmuStop dmu_queue_stop(DmuControl *control);
+
+/* Never weakens an earlier request.  Async-signal-safe. */
+extern void dmu_queue_request_stop(DmuControl *control, DmuStop stop);
+
+/* True if the error is now the caller's to write. */
+extern bool dmu_queue_claim_error(DmuControl *control);
+
+/* For the worker that owns the slot. */
+extern void dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state);
+extern void dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry);
+extern void dmu_slot_end(DmuSlot *slot, DmuOutcome outcome);
+
+/* The sums of one slot, and of all slots of one priority or (-1) of all. */
+extern void dmu_slot_tally(DmuSlot *slot, int priority, DmuTally *tally);
+extern void dmu_queue_tally(DmuControl *control, int priority, DmuTally *tally);
+
+/* Datamart users with an outcome, whatever it is. */
+extern int64 dmu_tally_done(const DmuTally *tally);
+
+#endif							/* DMU_QUEUE_H */

@@ -1,0 +1,415 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *		The datamart_users.* settings: definition, range, parsing.
+ *
+ *		They are the environment variables of the seed's script, made to obey
+ *		SET, ALTER ROLE and postgresql.conf.  A hook sees a value at times when
+ *		there is no transaction, so hooks check the form of a value only:
+ *		whether a table, a procedure or a parameter exists is found out when a
+ *		cycle starts.  This file knows no catalog, no SPI and no shared memory;
+ *		what travels to the workers is the server's own copy of all settings.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "compat.h"
+#include "datamart_users.h"
+#include "miscadmin.h"
+#include "parse.h"
+#include "settings.h"
+#include "utils/guc.h"
+
+#define PREFIX DMU_EXTENSION_NAME "."
+
+/* A thousand years: far enough, and CURRENT_DATE minus it is still a date. */
+#define MAX_RECENCY_DAYS 365000
+
+int			dmu_max_users_per_cycle = 1000;
+int			dmu_max_workers = 0;
+int			dmu_catchup_threshold = 0;
+int			dmu_catchup_max_users = 0;
+int			dmu_cycle_time_limit = 0;
+int			dmu_user_timeout = 0;
+char	   *dmu_facts_table;
+char	   *dmu_users_table;
+char	   *dmu_procedure;
+int			dmu_retry_delay = 60;
+int			dmu_retry_delay_max = 24 * 60 * 60;
+int			dmu_progress_interval = 5000;
+int			dmu_log_every_users = 100;
+int			dmu_history_retention = 30 * 24 * 60 * 60;
+int			dmu_recency_days[DMU_NRECENCY] = {7, 30, 90};
+int			dmu_activity_thresholds[DMU_NACTIVITY] = {100, 10};
+
+/* Only their parsed forms are of use to others. */
+static char *recency_days_string;
+static char *activity_thresholds_string;
+static char *worker_settings_string;
+
+typedef struct IntSetting
+{
+	const char *name;
+	const char *short_desc;
+	const char *long_desc;
+	int		   *variable;
+	int			min;
+	int			max;
+	int			flags;
+} IntSetting;
+
+/* The variables' initial values are the defaults. */
+static const IntSetting int_settings[] = {
+	{PREFIX "max_users_per_cycle",
+		"Sets the maximum number of datamart users that one cycle refreshes.",
+		"The others stay modified and wait for the next cycle.",
+	&dmu_max_users_per_cycle, 1, DMU_MAX_USERS, 0},
+	{PREFIX "max_workers",
+		"Sets the maximum number of processes that work on one cycle.",
+		"0 means the processors that the server may use minus one.",
+	&dmu_max_workers, 0, DMU_MAX_WORKERS, 0},
+	{PREFIX "catchup_threshold",
+		"Sets the backlog from which on a cycle takes catchup_max_users datamart users.",
+		"It applies where the caller gives no number of datamart users; 0 turns it off.",
+	&dmu_catchup_threshold, 0, INT_MAX, 0},
+	{PREFIX "catchup_max_users",
+		"Sets the maximum number of datamart users of a cycle that catches up.",
+		"0 turns catching up off.",
+	&dmu_catchup_max_users, 0, DMU_MAX_USERS, 0},
+	{PREFIX "cycle_time_limit",
+		"Sets the time after which a cycle claims no further datamart users.",
+		"Those that are being refreshed are finished; 0 means no limit.",
+	&dmu_cycle_time_limit, 0, INT_MAX, GUC_UNIT_MS},
+	{PREFIX "user_timeout",
+		"Sets the maximum time that the refresh of one datamart user may take.",
+		"A datamart user that takes longer fails alone; 0 means no limit.",
+	&dmu_user_timeout, 0, INT_MAX, GUC_UNIT_MS},
+	{PREFIX "retry_delay",
+		"Sets the time that a datamart user is left out after its first failure.",
+		"The time doubles with each further failure in a row.",
+	&dmu_retry_delay, 0, INT_MAX, GUC_UNIT_S},
+	{PREFIX "retry_delay_max",
+		"Sets the longest time that a datamart user is left out after a failure.",
+		NULL,
+	&dmu_retry_delay_max, 0, INT_MAX, GUC_UNIT_S},
+	{PREFIX "progress_interval",
+		"Sets the time between two progress notices to the waiting caller.",
+		"0 means no notices.",
+	&dmu_progress_interval, 0, INT_MAX, GUC_UNIT_MS},
+	{PREFIX "log_every_users",
+		"Sets after how many datamart users each worker logs its progress.",
+		"0 means never.",
+	&dmu_log_every_users, 0, INT_MAX, 0},
+	{PREFIX "history_retention",
+		"Sets the age from which on finished cycles leave the history.",
+		"0 keeps all of them.",
+	&dmu_history_retention, 0, INT_MAX, GUC_UNIT_S},
+};
+
+/* Names that a cycle depends on, or that would change whose rights it has. */
+static const char *const refused_parameters[] = {
+	"role", "session_authorization", "client_encoding",
+	"transaction_isolation", "transaction_read_only",
+	"transaction_deferrable", "transaction_timeout",
+	"default_transaction_isolation", "default_transaction_read_only",
+	"default_transaction_deferrable"
+};
+
+static bool
+check_relation_name(char **newval, void **extra, GucSource source)
+{
+	char	   *schema;
+	char	   *name;
+
+	if (dmu_parse_name(*newval, &schema, &name))
+		return true;
+
+	GUC_check_errdetail("It must be the name of one table or view, with or without a schema.");
+	GUC_check_errhint("Names with other characters than lower-case letters, digits and underscores need double quotes.");
+	return false;
+}
+
+static bool
+check_procedure(char **newval, void **extra, GucSource source)
+{
+	char	   *schema;
+	char	   *name;
+	List	   *argtypes;
+
+	if (dmu_parse_procedure(*newval, &schema, &name, &argtypes))
+		return true;
+
+	GUC_check_errdetail("It must be the name of one procedure, with or without a schema.");
+	GUC_check_errhint("The types of all its arguments can follow in parentheses, as in \"dwh.update_datamart_user(integer)\".");
+	return false;
+}
+
+static bool
+check_worker_settings(char **newval, void **extra, GucSource source)
+{
+	List	   *settings;
+
+	if (dmu_parse_parameters(*newval, &settings))
+		return true;
+
+	GUC_check_errdetail("It must be a list of \"name = value\", separated by commas.");
+	GUC_check_errhint("Values with commas, quotes or equals signs need single quotes.");
+	return false;
+}
+
+static bool
+keep_for_assign(const int *numbers, size_t size, void **extra)
+{
+	*extra = dmu_guc_malloc(size);
+	if (*extra == NULL)
+		return false;
+	memcpy(*extra, numbers, size);
+	return true;
+}
+
+static bool
+check_recency_days(char **newval, void **extra, GucSource source)
+{
+	int			days[DMU_NRECENCY];
+
+	if (!dmu_parse_numbers(*newval, DMU_NRECENCY, 1, MAX_RECENCY_DAYS, 1, days))
+	{
+		GUC_check_errdetail("It must be %d numbers of days, ascending, each from 1 to %d.",
+							DMU_NRECENCY, MAX_RECENCY_DAYS);
+		return false;
+	}
+
+	return keep_for_assign(days, sizeof(days), extra);
+}
+
+static void
+assign_recency_days(const char *newval, void *extra)
+{
+	memcpy(dmu_recency_days, extra, sizeof(dmu_recency_days));
+}
+
+static bool
+check_activity_thresholds(char **newval, void **extra, GucSource source)
+{
+	int			thresholds[DMU_NACTIVITY];
+
+	if (!dmu_parse_numbers(*newval, DMU_NACTIVITY, 0, INT_MAX, -1, thresholds))
+	{
+		GUC_check_errdetail("It must be %d numbers of facts, descending, none negative.",
+							DMU_NACTIVITY);
+		return false;
+	}
+
+	return keep_for_assign(thresholds, sizeof(thresholds), extra);
+}
+
+static void
+assign_activity_thresholds(const char *newval, void *extra)
+{
+	memcpy(dmu_activity_thresholds, extra, sizeof(dmu_activity_thresholds));
+}
+
+static void
+define_warehouse_settings(void)
+{
+	DefineCustomStringVariable(PREFIX "facts_table",
+							   "Sets the table or view of the facts.",
+							   "It needs the columns action_dimension_id_user and action_at.",
+							   &dmu_facts_table, "dwh.facts",
+							   PGC_USERSET, 0,
+							   check_relation_name, NULL, NULL);
+	DefineCustomStringVariable(PREFIX "users_table",
+							   "Sets the table or view of the datamart users.",
+							   "It needs the columns dimension_user_id and modified.",
+							   &dmu_users_table, "dwh.dimension_users",
+							   PGC_USERSET, 0,
+							   check_relation_name, NULL, NULL);
+	DefineCustomStringVariable(PREFIX "procedure",
+							   "Sets the procedure that refreshes one datamart user.",
+							   "Its first argument is the dimension_user_id.",
+							   &dmu_procedure, "dwh.update_datamart_user",
+							   PGC_USERSET, 0,
+							   check_procedure, NULL, NULL);
+	DefineCustomStringVariable(PREFIX "worker_settings",
+							   "Sets the parameters that workers run with, over those of the caller.",
+							   "It is a list of \"name = value\", separated by commas.",
+							   &worker_settings_string,
+							   "jit = off, plan_cache_mode = force_generic_plan, "
+							   "max_parallel_workers_per_gather = 0, synchronous_commit = off",
+							   PGC_USERSET, 0,
+							   check_worker_settings, NULL, NULL);
+}
+
+static void
+define_order_settings(void)
+{
+	DefineCustomStringVariable(PREFIX "recency_days",
+							   "Sets the ages in days that divide last actions into recency classes.",
+							   "They are the upper ends of the priorities critical, high and medium.",
+							   &recency_days_string, "7, 30, 90",
+							   PGC_USERSET, GUC_LIST_INPUT,
+							   check_recency_days, assign_recency_days, NULL);
+	DefineCustomStringVariable(PREFIX "activity_thresholds",
+							   "Sets the numbers of facts that divide datamart users into activity classes.",
+							   "Those with more facts than the first number are the most active.",
+							   &activity_thresholds_string, "100, 10",
+							   PGC_USERSET, GUC_LIST_INPUT,
+							   check_activity_thresholds,
+							   assign_activity_thresholds, NULL);
+}
+
+void
+dmu_settings_init(void)
+{
+	for (int i = 0; i < lengthof(int_settings); i++)
+	{
+		const IntSetting *s = &int_settings[i];
+
+		DefineCustomIntVariable(s->name, s->short_desc, s->long_desc,
+								s->variable, *s->variable, s->min, s->max,
+								PGC_USERSET, s->flags, NULL, NULL, NULL);
+	}
+	define_warehouse_settings();
+	define_order_settings();
+	MarkGUCPrefixReserved(DMU_EXTENSION_NAME);
+}
+
+List *
+dmu_settings_worker_settings(void)
+{
+	List	   *settings;
+
+	(void) dmu_parse_parameters(worker_settings_string, &settings);
+	return settings;
+}
+
+static GucContext
+current_role_context(void)
+{
+	return superuser() ? PGC_SUSET : PGC_USERSET;
+}
+
+static void
+refuse_parameter(const char *name)
+{
+	bool		refused = pg_strncasecmp(name, PREFIX, strlen(PREFIX)) == 0;
+
+	for (int i = 0; i < lengthof(refused_parameters) && !refused; i++)
+		refused = pg_strcasecmp(name, refused_parameters[i]) == 0;
+
+	if (refused)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"%s\" cannot be set for workers", name),
+				 errdetail("A worker takes this parameter from its caller or sets it itself."),
+				 errhint("Remove it from the setting " PREFIX "worker_settings.")));
+}
+
+/* The server's own error says what is wrong, but not where it was written. */
+static void
+try_parameter(const DmuWorkerSetting *setting)
+{
+	const char *where = "Change the setting " PREFIX "worker_settings.";
+	MemoryContext caller_context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		(void) set_config_option(setting->name, setting->value,
+								 current_role_context(), PGC_S_SESSION,
+								 GUC_ACTION_SET, false, ERROR, false);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		error->hint = error->hint == NULL ? pstrdup(where) :
+			psprintf("%s %s", error->hint, where);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+}
+
+void
+dmu_settings_check_worker_settings(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, dmu_settings_worker_settings())
+	{
+		const DmuWorkerSetting *setting = lfirst(lc);
+
+		refuse_parameter(setting->name);
+		try_parameter(setting);
+	}
+}
+
+void
+dmu_settings_apply_worker_settings(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, dmu_settings_worker_settings())
+	{
+		const DmuWorkerSetting *setting = lfirst(lc);
+
+		SetConfigOption(setting->name, setting->value,
+						current_role_context(), PGC_S_SESSION);
+	}
+}
+
+/* The affinity mask, because a container or taskset may leave us a part only. */
+static int
+usable_processors(void)
+{
+	long		online;
+
+#ifdef CPU_ALLOC
+	/* The kernel refuses sets that are smaller than its own. */
+	for (int size = CPU_SETSIZE; size <= CPU_SETSIZE * 1024; size *= 2)
+	{
+		cpu_set_t  *set = CPU_ALLOC(size);
+		bool		ok;
+		int			usable;
+
+		if (set == NULL)
+			break;
+		ok = sched_getaffinity(0, CPU_ALLOC_SIZE(size), set) == 0;
+		usable = ok ? CPU_COUNT_S(CPU_ALLOC_SIZE(size), set) : 0;
+		CPU_FREE(set);
+		if (usable > 0)
+			return usable;
+	}
+#endif
+
+	online = sysconf(_SC_NPROCESSORS_ONLN);
+	return online > 0 ? (int) online : 1;
+}
+
+int
+dmu_settings_worker_target(int requested)
+{
+	int			target = requested > 0 ? requested : dmu_max_workers;
+
+	if (target <= 0)
+		target = usable_processors() - 1;
+	return Max(1, Min(target, DMU_MAX_WORKERS));
+}
+
+int
+dmu_settings_max_users(int requested, int64 backlog)
+{
+	if (requested > 0)
+		return requested;
+	if (dmu_catchup_threshold > 0 && dmu_catchup_max_users > 0 &&
+		backlog >= dmu_catchup_threshold)
+		return dmu_catchup_max_users;
+	return dmu_max_users_per_cycle;
+}

@@ -1,0 +1,266 @@
+/*-------------------------------------------------------------------------
+ *
+ * warehouse.c
+ *		The caller's tables and procedure: found by name, and judged.
+ *
+ *		A cycle runs in other processes, so whatever is wrong with a name, a
+ *		column or a privilege is better said in the caller's session before
+ *		the first worker starts, and with the way out.  This is a matter of
+ *		catalog look-ups as the caller's role: the file knows no SPI, no
+ *		shared memory and nothing of cycles.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "datamart_users.h"
+#include "nodes/makefuncs.h"
+#include "parse.h"
+#include "privilege.h"
+#include "procedure.h"
+#include "rewrite/rewriteHandler.h"
+#include "settings.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "warehouse.h"
+
+/* What a relation setting may name. */
+typedef struct RelationSetting
+{
+	const char *name;
+	char	  **value;
+	const char *kinds;			/* relkinds */
+	const char *kinds_text;
+} RelationSetting;
+
+static const char facts_kinds[] = {
+	RELKIND_RELATION, RELKIND_PARTITIONED_TABLE, RELKIND_VIEW,
+	RELKIND_MATVIEW, RELKIND_FOREIGN_TABLE, '\0'
+};
+
+static const char users_kinds[] = {
+	RELKIND_RELATION, RELKIND_PARTITIONED_TABLE, RELKIND_VIEW,
+	RELKIND_FOREIGN_TABLE, '\0'
+};
+
+static const RelationSetting facts_setting = {
+	DMU_EXTENSION_NAME ".facts_table", &dmu_facts_table, facts_kinds,
+	"a table, a view, a materialized view or a foreign table"
+};
+
+static const RelationSetting users_setting = {
+	DMU_EXTENSION_NAME ".users_table", &dmu_users_table, users_kinds,
+	"a table, a view or a foreign table"
+};
+
+/* Types of a column, base types, and how to say that. */
+typedef struct ColumnTypes
+{
+	Oid			oids[3];
+	const char *text;
+} ColumnTypes;
+
+static const ColumnTypes key_types = {
+	{INT4OID, INT8OID, INT2OID}, "smallint, integer or bigint"
+};
+static const ColumnTypes flag_types = {
+	{BOOLOID, InvalidOid, InvalidOid}, "boolean"
+};
+static const ColumnTypes time_types = {
+	{TIMESTAMPOID, TIMESTAMPTZOID, DATEOID},
+	"timestamp, timestamp with time zone or date"
+};
+
+static char *
+qualified_relation(Oid relation)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
+									  get_rel_name(relation));
+}
+
+static char *
+qualified_procedure(Oid procedure)
+{
+	return quote_qualified_identifier(get_namespace_name(get_func_namespace(procedure)),
+									  get_func_name(procedure));
+}
+
+static Oid
+resolve_relation(const RelationSetting *setting)
+{
+	char	   *schema;
+	char	   *name;
+	Oid			relation;
+	char		kind;
+
+	if (!dmu_parse_name(*setting->value, &schema, &name))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("invalid name in setting %s", setting->name)));
+	if (schema != NULL)
+		(void) dmu_privilege_named_schema(schema);
+
+	relation = RangeVarGetRelid(makeRangeVar(schema, name, -1), NoLock, true);
+	kind = OidIsValid(relation) ? get_rel_relkind(relation) : '\0';
+	if (kind == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"%s\" does not exist", *setting->value),
+				 errhint("Set %s to %s of the warehouse.",
+						 setting->name, setting->kinds_text)));
+
+	if (strchr(setting->kinds, kind) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("relation \"%s\" cannot be the %s of a cycle",
+						*setting->value, setting == &facts_setting ?
+						"facts table" : "users table"),
+				 errdetail("It must be %s.", setting->kinds_text),
+				 errhint("Change the setting %s.", setting->name)));
+
+	if (get_rel_persistence(relation) == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("relation \"%s\" is temporary", *setting->value),
+				 errdetail("Other processes, such as the workers of a cycle, cannot see it."),
+				 errhint("Change the setting %s.", setting->name)));
+
+	return relation;
+}
+
+/* Returns the base type. */
+static Oid
+require_column(Oid relation, const RelationSetting *setting,
+			   const char *column, const ColumnTypes *types)
+{
+	AttrNumber	attnum = get_attnum(relation, column);
+	Oid			base_type;
+
+	if (attnum == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of relation \"%s\" does not exist",
+						column, *setting->value),
+				 errhint("Set %s to a relation with this column, such as a view that renames its own.",
+						 setting->name)));
+
+	base_type = getBaseType(get_atttype(relation, attnum));
+	for (int i = 0; i < lengthof(types->oids); i++)
+	{
+		if (OidIsValid(base_type) && types->oids[i] == base_type)
+			return base_type;
+	}
+
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("column \"%s\" of relation \"%s\" is of type %s",
+					column, *setting->value, format_type_be(base_type)),
+			 errdetail("It must be of type %s.", types->text),
+			 errhint("Set %s to a relation with this type, such as a view that converts the column.",
+					 setting->name)));
+	return InvalidOid;			/* keep compiler quiet */
+}
+
+/* Tables can be updated, so for them no lock need be waited for. */
+static void
+require_updatable(Oid users)
+{
+	char		kind = get_rel_relkind(users);
+	int			column = get_attnum(users, DMU_COL_MODIFIED);
+	Bitmapset  *columns;
+	int			events;
+
+	if (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE)
+		return;
+
+	columns = bms_make_singleton(column - FirstLowInvalidHeapAttributeNumber);
+	events = relation_is_updatable(users, NIL, true, columns);
+	if ((events & (1 << CMD_UPDATE)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("column \"%s\" of relation \"%s\" cannot be updated",
+						DMU_COL_MODIFIED, *users_setting.value),
+				 errhint("Set %s to a relation that can be updated, or give the view an INSTEAD OF UPDATE trigger.",
+						 users_setting.name)));
+}
+
+DmuWarehouse *
+dmu_warehouse_resolve(void)
+{
+	DmuWarehouse *warehouse = palloc0(sizeof(DmuWarehouse));
+	Oid			key_type;
+
+	warehouse->facts = resolve_relation(&facts_setting);
+	(void) require_column(warehouse->facts, &facts_setting,
+						  DMU_COL_FACT_KEY, &key_types);
+	(void) require_column(warehouse->facts, &facts_setting,
+						  DMU_COL_ACTION_AT, &time_types);
+	warehouse->facts_name = qualified_relation(warehouse->facts);
+
+	warehouse->users = resolve_relation(&users_setting);
+	key_type = require_column(warehouse->users, &users_setting,
+							  DMU_COL_USER_KEY, &key_types);
+	(void) require_column(warehouse->users, &users_setting,
+						  DMU_COL_MODIFIED, &flag_types);
+	require_updatable(warehouse->users);
+	warehouse->users_name = qualified_relation(warehouse->users);
+
+	warehouse->procedure = dmu_procedure_resolve(key_type,
+												 &warehouse->procedure_argtype);
+	warehouse->procedure_name = qualified_procedure(warehouse->procedure);
+	return warehouse;
+}
+
+void
+dmu_warehouse_check_privileges(const DmuWarehouse *warehouse, bool for_refresh)
+{
+	dmu_privilege_schema(get_rel_namespace(warehouse->facts));
+	dmu_privilege_relation(warehouse->facts, warehouse->facts_name,
+						   ACL_SELECT, DMU_COL_FACT_KEY, DMU_COL_ACTION_AT);
+	dmu_privilege_schema(get_rel_namespace(warehouse->users));
+	dmu_privilege_relation(warehouse->users, warehouse->users_name,
+						   ACL_SELECT, DMU_COL_USER_KEY, DMU_COL_MODIFIED);
+	if (!for_refresh)
+		return;
+
+	dmu_privilege_relation(warehouse->users, warehouse->users_name,
+						   ACL_UPDATE, DMU_COL_MODIFIED, NULL);
+	dmu_privilege_schema(get_func_namespace(warehouse->procedure));
+	dmu_privilege_procedure(warehouse->procedure);
+}
+
+/* Takes a name apart that we have put together; InvalidOid: no such schema. */
+static Oid
+split_qualified(const char *qualified, char **name)
+{
+	char	   *schema;
+
+	if (!dmu_parse_name(qualified, &schema, name) || schema == NULL)
+		elog(ERROR, "invalid qualified name: %s", qualified);
+	return get_namespace_oid(schema, true);
+}
+
+static bool
+relation_exists(const char *qualified)
+{
+	char	   *name;
+	Oid			schema = split_qualified(qualified, &name);
+
+	return OidIsValid(schema) && OidIsValid(get_relname_relid(name, schema));
+}
+
+bool
+dmu_warehouse_exists(const DmuWarehouse *warehouse)
+{
+	char	   *name;
+	Oid			schema = split_qualified(warehouse->procedure_name, &name);
+
+	return OidIsValid(schema) &&
+		dmu_procedure_exists(schema, name, warehouse->procedure_argtype) &&
+		relation_exists(warehouse->facts_name) &&
+		relation_exists(warehouse->users_name);
+}

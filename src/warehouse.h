@@ -1,0 +1,57 @@
+/*-------------------------------------------------------------------------
+ *
+ * warehouse.h
+ *		The caller's tables and procedure, resolved from the settings.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_WAREHOUSE_H
+#define DMU_WAREHOUSE_H
+
+#include "postgres.h"
+
+/* Column names are the contract of the seed; only the relations are settings. */
+#define DMU_COL_USER_KEY "dimension_user_id"
+#define DMU_COL_MODIFIED "modified"
+#define DMU_COL_FACT_KEY "action_dimension_id_user"
+#define DMU_COL_ACTION_AT "action_at"
+
+typedef struct DmuWarehouse
+{
+	Oid			facts;
+	Oid			users;
+	Oid			procedure;
+	Oid			procedure_argtype;	/* INT4OID or INT8OID */
+	char	   *facts_name;		/* schema-qualified and quoted */
+	char	   *users_name;		/* schema-qualified and quoted */
+	char	   *procedure_name; /* schema-qualified and quoted, no arguments */
+} DmuWarehouse;
+
+/*
+ * Looks up facts_table, users_table and procedure with the caller's
+ * search_path; the result is palloc'd in the current context.  Takes no lock
+ * that outlives the call.  Raises, with a hint that names the setting:
+ * 42602 invalid_name, 42P01 undefined_table, 42809 wrong_object_type,
+ * 42703 undefined_column, 42804 datatype_mismatch, 42883 undefined_function,
+ * 42725 ambiguous_function, 55000 for a users view that cannot be updated or
+ * a temporary table (no worker can see it).
+ */
+extern DmuWarehouse *dmu_warehouse_resolve(void);
+
+/*
+ * Raises 42501 insufficient_privilege, with the GRANT to issue as hint, if
+ * the current role lacks SELECT on the facts, SELECT and UPDATE on the users
+ * table, EXECUTE on the procedure or USAGE on one of their schemas.  A table
+ * privilege on all the columns that are used will do.
+ */
+extern void dmu_warehouse_check_privileges(const DmuWarehouse *warehouse,
+										   bool for_refresh);
+
+/*
+ * False if a relation or the procedure has gone from under a running cycle.
+ * Looks the names up anew, so a procedure that was dropped and created again
+ * still counts.
+ */
+extern bool dmu_warehouse_exists(const DmuWarehouse *warehouse);
+
+#endif							/* DMU_WAREHOUSE_H */

@@ -1,0 +1,132 @@
+/*-------------------------------------------------------------------------
+ *
+ * watchdog.c
+ *		The timers of a worker process: how a refresh is stopped from outside.
+ *
+ *		Whoever wants a cycle to stop sets a flag in its control segment and is
+ *		free to die at once: every worker looks at the flag ten times a second,
+ *		in the midst of a refresh, and cancels itself.  So there is no signal
+ *		to send to a process that may have become another one, and no
+ *		survivor is needed to see it through.  statement_timeout does the same
+ *		with SIGALRM, but is not enforced in background workers.
+ *
+ *		A procedure can swallow query_canceled.  It is cancelled again at every
+ *		tick, and when the grace is over its process terminates itself; that
+ *		no handler in SQL can catch.
+ *
+ *		All that runs in the handlers is async-signal-safe.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "watchdog.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+/* How often the stop flag is looked at, milliseconds. */
+#define DMU_TICK 100
+
+static TimeoutId tick_timeout;
+static TimeoutId user_timeout;
+static bool registered = false;
+
+static DmuControl *watched = NULL;
+static volatile sig_atomic_t out_of_time = false;
+
+/* When the refresh was first cancelled, 0 if it was not; handlers only. */
+static TimestampTz cancelled_at = 0;
+
+static void
+cancel_refresh(void)
+{
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+}
+
+static void
+handle_tick(void)
+{
+	TimestampTz now;
+
+	if (watched == NULL)
+		return;
+
+	if (dmu_queue_stop(watched) < DMU_STOP_CANCEL && !out_of_time)
+	{
+		cancelled_at = 0;
+		return;
+	}
+
+	now = GetCurrentTimestamp();
+	if (cancelled_at == 0)
+		cancelled_at = now;
+
+	if (TimestampDifferenceExceeds(cancelled_at, now, DMU_CANCEL_GRACE))
+		kill(MyProcPid, SIGTERM);
+	else
+		cancel_refresh();
+}
+
+static void
+handle_user_timeout(void)
+{
+	out_of_time = true;
+	cancel_refresh();
+}
+
+void
+dmu_watchdog_start(DmuControl *control)
+{
+	if (!registered)
+	{
+		tick_timeout = RegisterTimeout(USER_TIMEOUT, handle_tick);
+		user_timeout = RegisterTimeout(USER_TIMEOUT, handle_user_timeout);
+		registered = true;
+	}
+
+	out_of_time = false;
+	cancelled_at = 0;
+	watched = control;
+	enable_timeout_every(tick_timeout,
+						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													 DMU_TICK),
+						 DMU_TICK);
+}
+
+void
+dmu_watchdog_stop(void)
+{
+	if (!registered)
+		return;
+	watched = NULL;
+	disable_timeout(tick_timeout, false);
+	disable_timeout(user_timeout, false);
+	QueryCancelPending = false;
+}
+
+void
+dmu_watchdog_begin(int timeout)
+{
+	out_of_time = false;
+	if (timeout > 0)
+		enable_timeout_after(user_timeout, timeout);
+}
+
+bool
+dmu_watchdog_end(void)
+{
+	bool		result;
+
+	if (get_timeout_active(user_timeout))
+		disable_timeout(user_timeout, false);
+	result = out_of_time;
+	if (result)
+		QueryCancelPending = false;
+	out_of_time = false;
+	return result;
+}

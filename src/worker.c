@@ -1,0 +1,308 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *		A worker: claims datamart users and refreshes them.
+ *
+ *		The loop of every worker, the coordinator among them.  It turns what a
+ *		refresh came to into an outcome: counted in the slot, a failure written
+ *		down with its back-off, a line in the server log.
+ *
+ *		An error belongs to one datamart user, so the loop goes on after it.
+ *		Only what would fail for all of them (the procedure or a table is
+ *		gone) stops the cycle, lest every datamart user get a back-off for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "worker.h"
+
+#include "access/xact.h"
+#include "errors.h"
+#include "history.h"
+#include "launch.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "refresh.h"
+#include "settings.h"
+#include "storage/ipc.h"
+#include "storage/pmsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "warehouse.h"
+#include "watchdog.h"
+
+/* One worker at work. */
+typedef struct WorkerRun
+{
+	DmuControl *control;
+	DmuSlot    *slot;
+	int			number;
+	DmuWarehouse *warehouse;
+	DmuRefresher *refresher;
+	DmuError	error;			/* of the last datamart user */
+} WorkerRun;
+
+/* Ends the cycle with an error, unless another process was first. */
+static void
+stop_with_error(DmuControl *control, DmuStop stop, const DmuError *error)
+{
+	if (dmu_queue_claim_error(control))
+		control->error = *error;
+	dmu_queue_request_stop(control, stop);
+}
+
+/* True if no further datamart user is to be claimed. */
+static bool
+must_stop(WorkerRun *run)
+{
+	DmuControl *control = run->control;
+
+	/*
+	 * A cancel that comes between two datamart users has nothing to cancel;
+	 * for the coordinator it means the cycle.
+	 */
+	if (QueryCancelPending)
+	{
+		QueryCancelPending = false;
+		if (run->number == DMU_COORDINATOR &&
+			dmu_queue_stop(control) < DMU_STOP_CANCEL)
+		{
+			dmu_error_set(&run->error, ERRCODE_QUERY_CANCELED,
+						  "canceling cycle because its coordinator was canceled",
+						  NULL, NULL);
+			stop_with_error(control, DMU_STOP_ABORT, &run->error);
+		}
+	}
+	CHECK_FOR_INTERRUPTS();
+	if (!PostmasterIsAlive())
+		proc_exit(1);
+
+	if (control->deadline != 0 && GetCurrentTimestamp() >= control->deadline)
+		dmu_queue_request_stop(control, DMU_STOP_TIME_LIMIT);
+	return dmu_queue_stop(control) != DMU_STOP_NONE;
+}
+
+void
+dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
+						  const DmuError *error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuError   *second = palloc(sizeof(DmuError));
+
+	/* A cancel that comes now is for the next thing to do. */
+	HOLD_CANCEL_INTERRUPTS();
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		dmu_history_record_failure(dimension_user_id, control->cycle_id, error,
+								   dmu_retry_delay, dmu_retry_delay_max);
+		CommitTransactionCommand();
+		RESUME_CANCEL_INTERRUPTS();
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(second, context);
+		ereport(WARNING,
+				(errcode(second->sqlerrcode),
+				 errmsg("could not record the failure of datamart user " INT64_FORMAT ": %s",
+						dimension_user_id, second->message),
+				 errdetail("It will be tried again by the next cycle, without a delay.")));
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(context);
+	pfree(second);
+}
+
+/* True if the tables and the procedure are still there. */
+static bool
+warehouse_exists(WorkerRun *run)
+{
+	MemoryContext context = CurrentMemoryContext;
+	bool		result;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	result = dmu_warehouse_exists(run->warehouse);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return result;
+}
+
+/* Adds to an error of the procedure what its author should know. */
+static void
+explain_failure(WorkerRun *run, bool out_of_time)
+{
+	DmuError   *error = &run->error;
+
+	if (out_of_time && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	{
+		dmu_error_set(error, ERRCODE_QUERY_CANCELED,
+					  "canceling refresh due to datamart_users.user_timeout",
+					  psprintf("The limit for one datamart user is %d ms.",
+							   dmu_user_timeout),
+					  NULL);
+	}
+	else if (error->sqlerrcode == ERRCODE_INVALID_TRANSACTION_TERMINATION &&
+			 error->hint[0] == '\0')
+		strlcpy(error->hint,
+				"The procedure must not use COMMIT or ROLLBACK: it runs in the transaction that also clears the flag.",
+				sizeof(error->hint));
+}
+
+static void
+report_failure(WorkerRun *run, int64 dimension_user_id)
+{
+	const DmuError *error = &run->error;
+
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("worker %d: failed to process datamart user " INT64_FORMAT ": %s",
+					run->number, dimension_user_id, error->message),
+			 error->detail[0] != '\0' ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint[0] != '\0' ? errhint("%s", error->hint) : 0,
+			 error->context[0] != '\0' ? errcontext("%s", error->context) : 0));
+}
+
+/*
+ * The refresh raised an error.  Returns false if it counts for the cycle and
+ * not for the datamart user.
+ */
+static bool
+handle_failure(WorkerRun *run, const DmuQueueEntry *entry, bool out_of_time)
+{
+	DmuControl *control = run->control;
+
+	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
+		return false;
+
+	if (run->error.sqlerrcode == ERRCODE_QUERY_CANCELED && !out_of_time &&
+		run->number == DMU_COORDINATOR)
+	{
+		stop_with_error(control, DMU_STOP_ABORT, &run->error);
+		return false;
+	}
+
+	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
+	explain_failure(run, out_of_time);
+	if (!warehouse_exists(run))
+	{
+		stop_with_error(control, DMU_STOP_FAILED, &run->error);
+		return false;
+	}
+	report_failure(run, entry->dimension_user_id);
+	dmu_worker_record_failure(control, entry->dimension_user_id, &run->error);
+	return true;
+}
+
+/* One datamart user; false if its outcome is not to be counted. */
+static bool
+work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
+{
+	bool		out_of_time;
+
+	dmu_slot_begin(run->slot, entry);
+	debug_query_string = dmu_refresh_statement(run->refresher,
+											   entry->dimension_user_id);
+	pgstat_report_activity(STATE_RUNNING, debug_query_string);
+
+	dmu_watchdog_begin(dmu_user_timeout);
+	*outcome = dmu_refresh(run->refresher, entry->dimension_user_id,
+						   entry->has_failure ? dmu_history_clear_failure : NULL,
+						   &run->error);
+	out_of_time = dmu_watchdog_end();
+
+	if (*outcome == DMU_FAILED && !handle_failure(run, entry, out_of_time))
+	{
+		dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
+		return false;
+	}
+	if (*outcome == DMU_DEFERRED)
+		ereport(LOG,
+				(errmsg("worker %d: deferred datamart user " INT64_FORMAT ": %s",
+						run->number, entry->dimension_user_id,
+						run->error.message)));
+
+	dmu_slot_end(run->slot, *outcome);
+	pgstat_report_stat(false);
+	return true;
+}
+
+static void
+prepare_run(WorkerRun *run)
+{
+	MemoryContext old_context;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	dmu_settings_apply_worker_settings();
+	old_context = MemoryContextSwitchTo(TopMemoryContext);
+	run->warehouse = dmu_warehouse_resolve();
+	MemoryContextSwitchTo(old_context);
+	run->refresher = dmu_refresh_prepare(run->warehouse);
+	CommitTransactionCommand();
+}
+
+void
+dmu_worker_run(DmuControl *control, int number)
+{
+	DmuQueue   *queue = dmu_queue_open(control);
+	WorkerRun  *run = MemoryContextAllocZero(TopMemoryContext,
+											 sizeof(WorkerRun));
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+												  "datamart_users worker",
+												  ALLOCSET_DEFAULT_SIZES);
+	DmuQueueEntry entry;
+	DmuOutcome	outcome;
+	DmuTally	tally = {{0}};
+	int64		done = 0;
+
+	run->control = control;
+	run->number = number;
+	run->slot = &control->slots[number - 1];
+	dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
+	prepare_run(run);
+
+	MemoryContextSwitchTo(context);
+	while (queue != NULL && !must_stop(run) && dmu_queue_claim(queue, &entry))
+	{
+		if (work_on(run, &entry, &outcome) &&
+			++done % Max(dmu_log_every_users, 1) == 0 &&
+			dmu_log_every_users > 0)
+			ereport(LOG,
+					(errmsg("worker %d: processed " INT64_FORMAT " datamart users (current: datamart user " INT64_FORMAT ")",
+							number, done, entry.dimension_user_id)));
+		MemoryContextReset(context);
+	}
+
+	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
+	debug_query_string = NULL;
+	pgstat_report_activity(STATE_IDLE, NULL);
+	dmu_slot_tally(run->slot, -1, &tally);
+	if (tally.outcomes[DMU_FAILED] == 0)
+		ereport(LOG,
+				(errmsg("worker %d: completed successfully (" INT64_FORMAT " datamart users processed)",
+						number, tally.outcomes[DMU_PROCESSED])));
+	else
+		ereport(LOG,
+				(errmsg("worker %d: completed with failures (" INT64_FORMAT " datamart users processed, " INT64_FORMAT " failed)",
+						number, tally.outcomes[DMU_PROCESSED],
+						tally.outcomes[DMU_FAILED])));
+}
+
+void
+dmu_worker_main(Datum main_arg)
+{
+	int			number;
+	DmuControl *control = dmu_launch_attach(main_arg, &number);
+
+	if (control == NULL || dmu_queue_stop(control) != DMU_STOP_NONE)
+		return;
+
+	dmu_launch_assume_session(control);
+	dmu_launch_announce(control, number);
+	dmu_watchdog_start(control);
+	dmu_worker_run(control, number);
+	dmu_watchdog_stop();
+}
