@@ -90,6 +90,18 @@ COMMENT ON COLUMN datamart_users_failures.attempts IS 'failed refreshes in a row
 COMMENT ON COLUMN datamart_users_failures.next_attempt_at IS 'no cycle takes the datamart user before this time (see datamart_users.retry_delay)';
 COMMENT ON COLUMN datamart_users_failures.cycle_id IS 'cycle of the last failed refresh';
 
+--
+-- Only a cycle that follows a crash writes here, before every refresh; see
+-- dmu_failures_note_suspect() in src/failures.h.
+--
+CREATE TABLE datamart_users_suspects (
+	worker integer PRIMARY KEY,
+	dimension_user_id bigint NOT NULL,
+	cycle_id bigint NOT NULL
+);
+
+COMMENT ON TABLE datamart_users_suspects IS 'What the workers of a cycle that follows a crash are at: if the server crashes again, these are treated as failed';
+
 SELECT pg_catalog.pg_extension_config_dump('datamart_users_cycles', '');
 SELECT pg_catalog.pg_extension_config_dump('datamart_users_cycles_cycle_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('datamart_users_cycle_priorities', '');

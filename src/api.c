@@ -16,11 +16,12 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "cycle.h"
+#include "failures.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "history.h"
 #include "miscadmin.h"
 #include "names.h"
+#include "ownersql.h"
 #include "priority.h"
 #include "settings.h"
 #include "utils/builtins.h"
@@ -119,7 +120,7 @@ check_warehouse(void)
 {
 	dmu_settings_check_worker_settings();
 	dmu_warehouse_check_privileges(dmu_warehouse_resolve(), true);
-	(void) dmu_history_owner();
+	(void) dmu_owner_role();
 }
 
 static void
@@ -235,8 +236,8 @@ resolve_queue(FunctionCallInfo fcinfo, int *max_users, int64 **held, int *nheld)
 	int			nfailures;
 
 	dmu_warehouse_check_privileges(warehouse, false);
-	nfailures = dmu_history_failures(&failures);
-	*held = dmu_history_held(failures, nfailures, nheld);
+	nfailures = dmu_failures_list(&failures);
+	*held = dmu_failures_held(failures, nfailures, nheld);
 	*max_users = dmu_settings_max_users(requested,
 										requested > 0 ? 0 : dmu_priority_backlog(warehouse));
 	return warehouse;

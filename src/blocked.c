@@ -55,7 +55,7 @@ dmu_blocked_by_me(int pid)
 	return false;
 }
 
-char *
+char	   *
 dmu_blocked_object(int pid)
 {
 	BlockedProcsData *data = GetBlockerStatusData(pid);

@@ -20,10 +20,12 @@
 #include "access/xact.h"
 #include "directory.h"
 #include "errors.h"
+#include "failures.h"
 #include "history.h"
 #include "launch.h"
 #include "miscadmin.h"
 #include "names.h"
+#include "ownersql.h"
 #include "pgstat.h"
 #include "priority.h"
 #include "queue.h"
@@ -93,6 +95,7 @@ raise_already_running(void)
 
 	if (handle != DSM_HANDLE_INVALID)
 		other = dmu_queue_attach(handle, &seg);
+
 	if (other == NULL || dmu_queue_phase(other) < DMU_PHASE_RUNNING)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
@@ -117,8 +120,10 @@ begin_cycle(Coordination *c)
 	DmuControl *control = c->control;
 	DmuCycleStart start;
 	int			aborted;
+	int			suspects;
 
 	begin_transaction();
+	dmu_owner_protect();
 	if (!dmu_directory_enter(c->handle))
 		raise_already_running();
 	c->entered = true;
@@ -134,15 +139,22 @@ begin_cycle(Coordination *c)
 	start.started_at = control->started_at;
 	start.time_limit = control->request.time_limit;
 	start.workers_requested = control->request.workers;
-	control->cycle_id = dmu_history_begin(&start, &aborted);
+	aborted = dmu_history_mark_aborted(&control->follows_crash);
+	suspects = dmu_failures_settle_suspects(control->follows_crash,
+											dmu_retry_delay,
+											dmu_retry_delay_max);
+	control->cycle_id = dmu_history_begin(&start);
 	end_transaction(c);
 
 	dmu_launch_announce(control, DMU_COORDINATOR);
 	dmu_queue_set_phase(control, DMU_PHASE_RUNNING);
 	if (aborted > 0)
 		ereport(LOG,
-				(errmsg("datamart_users cycle " INT64_FORMAT ": marked %d earlier cycles as aborted",
-						control->cycle_id, aborted)));
+				(errmsg("datamart_users cycle " INT64_FORMAT ": marked an earlier cycle as aborted",
+						control->cycle_id),
+				 control->follows_crash ?
+				 errdetail("The server went down during that cycle; %d datamart users that were at work are treated as failed.",
+						   suspects) : 0));
 }
 
 static int
@@ -191,8 +203,8 @@ prioritise(Coordination *c)
 	MemoryContextSwitchTo(c->context);
 
 	warehouse = dmu_warehouse_resolve();
-	c->nfailures = dmu_history_failures(&c->failures);
-	held = dmu_history_held(c->failures, c->nfailures, &nheld);
+	c->nfailures = dmu_failures_list(&c->failures);
+	held = dmu_failures_held(c->failures, c->nfailures, &nheld);
 	control->backlog = dmu_priority_backlog(warehouse);
 	control->max_users =
 		dmu_settings_max_users(control->request.max_users, control->backlog);

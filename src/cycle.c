@@ -30,6 +30,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
@@ -388,7 +389,7 @@ follow_running(dsm_handle handle, int64 cycle_id, int64 timeout,
 			dmu_progress_result(control, result);
 			break;
 		}
-		if (dmu_directory_find() != handle &&
+		if (BackendPidGetProc(control->coordinator_pid) == NULL &&
 			dmu_queue_phase(control) != DMU_PHASE_FINISHED)
 		{
 			found = false;

@@ -20,6 +20,7 @@ copy_text(char *target, const char *text)
 
 	if (text == NULL)
 		text = "";
+
 	len = pg_mbcliplen(text, (int) strlen(text), DMU_ERROR_TEXT_LEN - 1);
 	memcpy(target, text, len);
 	target[len] = '\0';

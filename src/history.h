@@ -1,10 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * history.h
- *		The extension's own tables: cycles, priorities, failures, back-off.
- *
- *		Every function needs a transaction (or says otherwise), connects to SPI
- *		by itself, and runs as the owner of the tables.
+ *		The history of cycles.  Every function needs a transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,21 +30,15 @@ typedef struct DmuCycleEnd
 	const DmuTally *by_priority;	/* DMU_NPRIORITIES tallies */
 } DmuCycleEnd;
 
-/* One row of datamart_users_failures, as far as a queue needs it. */
-typedef struct DmuFailure
-{
-	int64		dimension_user_id;
-	bool		held;			/* its back-off has not run out */
-} DmuFailure;
-
-/* The role that owns the extension's tables; 55000 if there is none. */
-extern Oid	dmu_history_owner(void);
-
 /*
- * Marks what a dead coordinator left running as aborted, then adds the row of
- * a new cycle.  Returns its id; "aborted" is set to the number of dead ones.
+ * Marks what dead coordinators left running as aborted; "crashed" tells
+ * whether the server went down in one of them.  Only for the holder of the
+ * cycle lock.  Returns the number of cycles.
  */
-extern int64 dmu_history_begin(const DmuCycleStart *start, int *aborted);
+extern int	dmu_history_mark_aborted(bool *crashed);
+
+/* Adds the row of a new cycle and returns its id. */
+extern int64 dmu_history_begin(const DmuCycleStart *start);
 
 /*
  * Writes down how a cycle ended, and removes what is older than
@@ -60,26 +51,5 @@ extern void dmu_history_end(const DmuCycleEnd *end, int retention);
  * until now unless the caller's transaction has a fixed snapshot.
  */
 extern bool dmu_history_get(int64 cycle_id, DmuCycleResult *result);
-
-/*
- * All failures, in order of dimension_user_id, palloc'd in the current
- * context.
- */
-extern int	dmu_history_failures(DmuFailure **failures);
-
-/* The ids of those that are held, in the same order; palloc'd. */
-extern int64 *dmu_history_held(const DmuFailure *failures, int nfailures,
-							   int *nheld);
-
-/*
- * Adds a failure or counts one more attempt, with the back-off of "delay"
- * seconds doubled for every attempt after the first, up to "delay_max".
- */
-extern void dmu_history_record_failure(int64 dimension_user_id, int64 cycle_id,
-									   const DmuError *error,
-									   int delay, int delay_max);
-
-/* Forgets the failure of a datamart user; part of its refresh. */
-extern void dmu_history_clear_failure(int64 dimension_user_id);
 
 #endif							/* DMU_HISTORY_H */

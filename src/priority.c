@@ -116,10 +116,16 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 					 warehouse->users_name, warehouse->users_name,
 					 warehouse->facts_name);
 
-	/* The server hashes the array only where both sides have one type. */
+	/*
+	 * Not "<> ALL": for a key without statistics, such as a view's, the
+	 * planner takes a long array to leave one row, and chooses nested loops.
+	 */
 	if (parts->held != NULL)
 		appendStringInfo(&buf,
-						 "  AND u." DMU_COL_USER_KEY "::bigint <> ALL (%s)\n",
+						 "  AND NOT EXISTS (\n"
+						 "      SELECT FROM unnest(%s) AS held (id)\n"
+						 "      WHERE held.id = u." DMU_COL_USER_KEY "\n"
+						 "  )\n",
 						 parts->held);
 	appendStringInfo(&buf,
 					 "ORDER BY recency_class,\n"
@@ -144,7 +150,7 @@ held_literal(const int64 *held, int nheld)
 	return buf.data;
 }
 
-char *
+char	   *
 dmu_priority_query(const DmuWarehouse *warehouse, int max_users,
 				   const int64 *held, int nheld)
 {

@@ -18,6 +18,8 @@
 #include "catalog/pg_type.h"
 #include "datamart_users.h"
 #include "fmgr.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
 #include "parse.h"
 #include "parser/parse_func.h"
 #include "privilege.h"
@@ -76,17 +78,32 @@ called_routine(List *names, Oid argtype, bool *ambiguous)
 	return code == FUNCDETAIL_PROCEDURE ? routine : InvalidOid;
 }
 
+/* A syntax error is in the setting, not in the statement that runs. */
+static void
+type_error_callback(void *arg)
+{
+	errposition(0);
+	errhint("Change the setting " PROCEDURE_SETTING ".");
+}
+
 /* InvalidOid if there is no such type. */
 static Oid
 lookup_type(const char *string)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	Datum		oid;
+	ErrorContextCallback callback = {
+		.previous = error_context_stack,
+		.callback = type_error_callback,
+	};
 
+	error_context_stack = &callback;
 	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = CStringGetTextDatum(string);
 	fcinfo->args[0].isnull = false;
 	oid = to_regtype(fcinfo);
+	error_context_stack = callback.previous;
+
 	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(oid);
 }
 
@@ -94,19 +111,25 @@ lookup_type(const char *string)
 static Oid
 match_procedure(List *names, List *type_names, Oid *argtype, bool *ambiguous)
 {
-	int			nargs = list_length(type_names);
-	Oid		   *types = palloc(nargs * sizeof(Oid));
+	ObjectWithArgs *wanted = makeNode(ObjectWithArgs);
 	Oid			procedure;
+	ListCell   *lc;
 
-	for (int i = 0; i < nargs; i++)
+	wanted->objname = names;
+	*argtype = InvalidOid;
+	foreach(lc, type_names)
 	{
-		types[i] = lookup_type(list_nth(type_names, i));
-		if (!OidIsValid(types[i]))
+		Oid			type_oid = lookup_type(lfirst(lc));
+
+		if (!OidIsValid(type_oid))
 			return InvalidOid;
+		if (!OidIsValid(*argtype))
+			*argtype = type_oid;
+		wanted->objargs = lappend(wanted->objargs,
+								  makeTypeNameFromOid(type_oid, -1));
 	}
 
-	procedure = LookupFuncName(names, nargs, types, true);
-	*argtype = types[0];
+	procedure = LookupFuncWithArgs(OBJECT_PROCEDURE, wanted, true);
 	if ((*argtype != INT4OID && *argtype != INT8OID) ||
 		!is_refresh_procedure(procedure, *argtype))
 		return InvalidOid;
@@ -171,7 +194,6 @@ static void
 no_procedure(const char *schema, Oid schema_oid, const char *name,
 			 bool ambiguous)
 {
-	const char *example = "CREATE PROCEDURE dwh.update_datamart_user(dimension_user_id integer)";
 	bool		searchable = schema == NULL || OidIsValid(schema_oid);
 
 	if (ambiguous)
@@ -184,10 +206,10 @@ no_procedure(const char *schema, Oid schema_oid, const char *name,
 	if (searchable && routine_exists(schema_oid, name, true, InvalidOid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("procedure \"%s\" cannot be called with a dimension_user_id",
+				 errmsg("no procedure \"%s\" can be called with a dimension_user_id",
 						dmu_procedure),
 				 errdetail("Its first argument must be of type integer or bigint, all others must have defaults, and none may be OUT, INOUT or VARIADIC."),
-				 errhint("Set " PROCEDURE_SETTING " to a procedure such as %s.", example)));
+				 errhint("There is a procedure of this name with other arguments. Change it, or the setting " PROCEDURE_SETTING ".")));
 
 	if (searchable && routine_exists(schema_oid, name, false, InvalidOid))
 		ereport(ERROR,
@@ -198,7 +220,7 @@ no_procedure(const char *schema, Oid schema_oid, const char *name,
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_FUNCTION),
 			 errmsg("procedure \"%s\" does not exist", dmu_procedure),
-			 errhint("Set " PROCEDURE_SETTING " to a procedure such as %s.", example)));
+			 errhint("Create it, for example as dwh.update_datamart_user(dimension_user_id integer), or change the setting " PROCEDURE_SETTING ".")));
 }
 
 Oid

@@ -104,7 +104,7 @@ dmu_queue_attach(dsm_handle handle, dsm_segment **seg)
 	return NULL;
 }
 
-void *
+void	   *
 dmu_queue_session(DmuControl *control)
 {
 	return (char *) control + control->session_offset;
@@ -131,7 +131,7 @@ dmu_queue_fill(DmuControl *control, const DmuQueueEntry *entries,
 	control->queue_handle = dsm_segment_handle(seg);
 }
 
-DmuQueue *
+DmuQueue   *
 dmu_queue_open(const DmuControl *control)
 {
 	dsm_segment *seg;

@@ -103,6 +103,7 @@ typedef struct DmuControl
 	pid_t		coordinator_pid;
 	TimestampTz started_at;
 	TimestampTz deadline;		/* no claims after it; 0 = none */
+	bool		follows_crash;	/* workers note what they are at */
 
 	/* From DMU_PHASE_QUEUED on; coordinator. */
 	int64		backlog;

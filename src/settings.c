@@ -20,7 +20,6 @@
 
 #include "compat.h"
 #include "datamart_users.h"
-#include "miscadmin.h"
 #include "parse.h"
 #include "settings.h"
 #include "utils/guc.h"
@@ -109,15 +108,6 @@ static const IntSetting int_settings[] = {
 		"Sets the age from which on finished cycles leave the history.",
 		"0 keeps all of them.",
 	&dmu_history_retention, 0, INT_MAX, GUC_UNIT_S},
-};
-
-/* Names that a cycle depends on, or that would change whose rights it has. */
-static const char *const refused_parameters[] = {
-	"role", "session_authorization", "client_encoding",
-	"transaction_isolation", "transaction_read_only",
-	"transaction_deferrable", "transaction_timeout",
-	"default_transaction_isolation", "default_transaction_read_only",
-	"default_transaction_deferrable"
 };
 
 static bool
@@ -279,90 +269,13 @@ dmu_settings_init(void)
 	MarkGUCPrefixReserved(DMU_EXTENSION_NAME);
 }
 
-List *
+List	   *
 dmu_settings_worker_settings(void)
 {
 	List	   *settings;
 
 	(void) dmu_parse_parameters(worker_settings_string, &settings);
 	return settings;
-}
-
-static GucContext
-current_role_context(void)
-{
-	return superuser() ? PGC_SUSET : PGC_USERSET;
-}
-
-static void
-refuse_parameter(const char *name)
-{
-	bool		refused = pg_strncasecmp(name, PREFIX, strlen(PREFIX)) == 0;
-
-	for (int i = 0; i < lengthof(refused_parameters) && !refused; i++)
-		refused = pg_strcasecmp(name, refused_parameters[i]) == 0;
-
-	if (refused)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" cannot be set for workers", name),
-				 errdetail("A worker takes this parameter from its caller or sets it itself."),
-				 errhint("Remove it from the setting " PREFIX "worker_settings.")));
-}
-
-/* The server's own error says what is wrong, but not where it was written. */
-static void
-try_parameter(const DmuWorkerSetting *setting)
-{
-	const char *where = "Change the setting " PREFIX "worker_settings.";
-	MemoryContext caller_context = CurrentMemoryContext;
-
-	PG_TRY();
-	{
-		(void) set_config_option(setting->name, setting->value,
-								 current_role_context(), PGC_S_SESSION,
-								 GUC_ACTION_SET, false, ERROR, false);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller_context);
-		error = CopyErrorData();
-		FlushErrorState();
-		error->hint = error->hint == NULL ? pstrdup(where) :
-			psprintf("%s %s", error->hint, where);
-		ReThrowError(error);
-	}
-	PG_END_TRY();
-}
-
-void
-dmu_settings_check_worker_settings(void)
-{
-	ListCell   *lc;
-
-	foreach(lc, dmu_settings_worker_settings())
-	{
-		const DmuWorkerSetting *setting = lfirst(lc);
-
-		refuse_parameter(setting->name);
-		try_parameter(setting);
-	}
-}
-
-void
-dmu_settings_apply_worker_settings(void)
-{
-	ListCell   *lc;
-
-	foreach(lc, dmu_settings_worker_settings())
-	{
-		const DmuWorkerSetting *setting = lfirst(lc);
-
-		SetConfigOption(setting->name, setting->value,
-						current_role_context(), PGC_S_SESSION);
-	}
 }
 
 /* The affinity mask, because a container or taskset may leave us a part only. */

@@ -17,9 +17,10 @@
 
 #include "access/xact.h"
 #include "errors.h"
-#include "history.h"
+#include "failures.h"
 #include "launch.h"
 #include "miscadmin.h"
+#include "ownersql.h"
 #include "pgstat.h"
 #include "refresh.h"
 #include "settings.h"
@@ -95,8 +96,8 @@ dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
 	{
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
-		dmu_history_record_failure(dimension_user_id, control->cycle_id, error,
-								   dmu_retry_delay, dmu_retry_delay_max);
+		dmu_failures_record(dimension_user_id, control->cycle_id, error,
+							dmu_retry_delay, dmu_retry_delay_max);
 		CommitTransactionCommand();
 		RESUME_CANCEL_INTERRUPTS();
 	}
@@ -115,7 +116,10 @@ dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
 	pfree(second);
 }
 
-/* True if the tables and the procedure are still there. */
+/*
+ * True if the tables and the procedure are still there.  Comes after an abort,
+ * so it also renews the protection of the extension.
+ */
 static bool
 warehouse_exists(WorkerRun *run)
 {
@@ -124,6 +128,7 @@ warehouse_exists(WorkerRun *run)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	dmu_owner_protect();
 	result = dmu_warehouse_exists(run->warehouse);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
@@ -202,6 +207,14 @@ work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
 {
 	bool		out_of_time;
 
+	if (run->control->follows_crash)
+	{
+		HOLD_CANCEL_INTERRUPTS();
+		dmu_failures_note_suspect(run->number, entry->dimension_user_id,
+								  run->control->cycle_id);
+		RESUME_CANCEL_INTERRUPTS();
+	}
+
 	dmu_slot_begin(run->slot, entry);
 	debug_query_string = dmu_refresh_statement(run->refresher,
 											   entry->dimension_user_id);
@@ -209,7 +222,7 @@ work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
 
 	dmu_watchdog_begin(dmu_user_timeout);
 	*outcome = dmu_refresh(run->refresher, entry->dimension_user_id,
-						   entry->has_failure ? dmu_history_clear_failure : NULL,
+						   entry->has_failure ? dmu_failures_clear : NULL,
 						   &run->error);
 	out_of_time = dmu_watchdog_end();
 
@@ -236,6 +249,7 @@ prepare_run(WorkerRun *run)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	dmu_owner_protect();
 	dmu_settings_apply_worker_settings();
 	old_context = MemoryContextSwitchTo(TopMemoryContext);
 	run->warehouse = dmu_warehouse_resolve();

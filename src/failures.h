@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * failures.h
+ *		Datamart users that failed, and their back-off.
+ *
+ *		Every function needs a transaction, but where it says otherwise.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_FAILURES_H
+#define DMU_FAILURES_H
+
+#include "datamart_users.h"
+
+/* One row of datamart_users_failures, as far as a queue needs it. */
+typedef struct DmuFailure
+{
+	int64		dimension_user_id;
+	bool		held;			/* its back-off has not run out */
+} DmuFailure;
+
+/*
+ * All failures, in order of dimension_user_id, palloc'd in the current
+ * context.
+ */
+extern int	dmu_failures_list(DmuFailure **failures);
+
+/* The ids of those that are held, in the same order; palloc'd. */
+extern int64 *dmu_failures_held(const DmuFailure *failures, int nfailures,
+								int *nheld);
+
+/*
+ * Adds a failure or counts one more attempt, with the back-off of "delay"
+ * seconds doubled for every attempt after the first, up to "delay_max".
+ */
+extern void dmu_failures_record(int64 dimension_user_id, int64 cycle_id,
+								const DmuError *error,
+								int delay, int delay_max);
+
+/* Forgets the failure of a datamart user; part of its refresh. */
+extern void dmu_failures_clear(int64 dimension_user_id);
+
+/*
+ * Writes down durably what a worker is about to do.  A synchronous commit of
+ * its own for every datamart user: for cycles that follow a crash only.  No
+ * transaction may be open.
+ */
+extern void dmu_failures_note_suspect(int worker, int64 dimension_user_id,
+									  int64 cycle_id);
+
+/*
+ * Forgets the notes of the last cycle.  If the server crashed in it, those
+ * datamart users get a failure each, and their number is returned.  Only for
+ * the holder of the cycle lock.
+ */
+extern int	dmu_failures_settle_suspects(bool crashed, int delay, int delay_max);
+
+#endif							/* DMU_FAILURES_H */

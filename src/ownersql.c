@@ -1,0 +1,237 @@
+/*-------------------------------------------------------------------------
+ *
+ * ownersql.c
+ *		SQL on the extension's own tables, in the name of their owner.
+ *
+ *		A caller may run cycles without any right on these tables, and must not
+ *		be able to write them by himself.  So all SQL on them runs as their
+ *		owner, with a search_path that holds nothing but pg_catalog, and under
+ *		SECURITY_RESTRICTED_OPERATION, so that nothing it fires can change the
+ *		session.
+ *
+ *		This file knows neither what the tables are for nor who writes them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "ownersql.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "datamart_users.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#define MAX_PARAMS 16
+
+/* The extension's schema, InvalidOid if the extension is not there. */
+static Oid
+extension_schema(void)
+{
+	Relation	extensions = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			schema = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum(DMU_EXTENSION_NAME));
+	scan = systable_beginscan(extensions, ExtensionNameIndexId, true,
+							  NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(extensions, AccessShareLock);
+	return schema;
+}
+
+Oid
+dmu_owner_role(void)
+{
+	Oid			schema = extension_schema();
+	Oid			table = InvalidOid;
+	HeapTuple	tuple;
+	Oid			owner;
+
+	if (OidIsValid(schema))
+		table = get_relname_relid("datamart_users_cycles", schema);
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" is not installed in database \"%s\"",
+						DMU_EXTENSION_NAME, get_database_name(MyDatabaseId)),
+				 errhint("Run CREATE EXTENSION %s.", DMU_EXTENSION_NAME)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+void
+dmu_owner_enter(DmuOwnerScope *scope)
+{
+	Oid			owner = dmu_owner_role();
+
+	scope->schema = pstrdup(quote_identifier(get_namespace_name(extension_schema())));
+	GetUserIdAndSecContext(&scope->role, &scope->security_context);
+	SetUserIdAndSecContext(owner,
+						   scope->security_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+	scope->pushed_snapshot = !ActiveSnapshotSet();
+	if (scope->pushed_snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+dmu_owner_leave(DmuOwnerScope *scope)
+{
+	if (scope->pushed_snapshot)
+		PopActiveSnapshot();
+	SPI_finish();
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->role, scope->security_context);
+	pfree(scope->schema);
+}
+
+void
+dmu_owner_run(const DmuOwnerScope *scope, const char *format, int expected,
+			  int nparams, const DmuParam *params)
+{
+	StringInfoData sql;
+	Oid			types[MAX_PARAMS];
+	Datum		values[MAX_PARAMS];
+	char		nulls[MAX_PARAMS];
+	const char *rest = format;
+	const char *mark;
+	int			result;
+
+	Assert(nparams <= MAX_PARAMS);
+	initStringInfo(&sql);
+	while ((mark = strstr(rest, "%s")) != NULL)
+	{
+		appendBinaryStringInfo(&sql, rest, mark - rest);
+		appendStringInfoString(&sql, scope->schema);
+		rest = mark + 2;
+	}
+	appendStringInfoString(&sql, rest);
+
+	for (int i = 0; i < nparams; i++)
+	{
+		types[i] = params[i].type;
+		values[i] = params[i].value;
+		nulls[i] = params[i].isnull ? 'n' : ' ';
+	}
+
+	result = SPI_execute_with_args(sql.data, nparams, types, values, nulls,
+								   false, 0);
+	if (result != expected)
+		elog(ERROR, "unexpected result %s of \"%s\"",
+			 SPI_result_code_string(result), sql.data);
+	pfree(sql.data);
+}
+
+DmuParam
+dmu_param(Oid type, Datum value)
+{
+	return (DmuParam)
+	{
+		type	   ,
+					value,
+					false
+	};
+}
+
+DmuParam
+dmu_param_or_null(Oid type, Datum value, bool isnull)
+{
+	return (DmuParam)
+	{
+		type	   ,
+					value,
+					isnull
+	};
+}
+
+DmuParam
+dmu_param_text(const char *text)
+{
+	bool		isnull = (text == NULL || text[0] == '\0');
+
+	return dmu_param_or_null(TEXTOID,
+							 isnull ? (Datum) 0 : CStringGetTextDatum(text), isnull);
+}
+
+DmuParam
+dmu_param_interval(int64 usec, bool isnull)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = usec;
+	return dmu_param_or_null(INTERVALOID, IntervalPGetDatum(interval), isnull);
+}
+
+Datum
+dmu_owner_value(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	Assert(!isnull);
+	return value;
+}
+
+/* LockReleaseSession() at the end of a process; see dmu_owner_protect(). */
+static void
+release_protection(int code, Datum arg)
+{
+	LockReleaseSession(DEFAULT_LOCKMETHOD);
+}
+
+void
+dmu_owner_protect(void)
+{
+	static bool registered = false;
+	LOCKTAG		tag;
+
+	/*
+	 * DROP EXTENSION locks the extension itself before it looks at its
+	 * members.  A session-level lock outlives the transactions of a cycle,
+	 * but is not given back by a process that ends well.
+	 */
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
+					   get_extension_oid(DMU_EXTENSION_NAME, true), 0);
+	if (LockHeldByMe(&tag, AccessShareLock))
+		return;
+	if (!registered)
+	{
+		before_shmem_exit(release_protection, (Datum) 0);
+		registered = true;
+	}
+	(void) LockAcquire(&tag, AccessShareLock, true, false);
+	AcceptInvalidationMessages();
+	(void) dmu_owner_role();
+}

@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * ownersql.h
+ *		SQL on the extension's own tables, in the name of their owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_OWNERSQL_H
+#define DMU_OWNERSQL_H
+
+#include "postgres.h"
+
+/* What to go back to when our SQL has run. */
+typedef struct DmuOwnerScope
+{
+	Oid			role;
+	int			security_context;
+	int			guc_level;
+	bool		pushed_snapshot;
+	char	   *schema;			/* of the extension, quoted */
+} DmuOwnerScope;
+
+/* One parameter of a statement. */
+typedef struct DmuParam
+{
+	Oid type;
+	Datum		value;
+	bool		isnull;
+} DmuParam;
+
+/* The role that owns the extension's tables; 55000 if there is none. */
+extern Oid	dmu_owner_role(void);
+
+/*
+ * Keeps the extension from being dropped until the process ends.  An aborted
+ * transaction undoes that, so to be called again after one; raises 55000 if
+ * the extension has gone meanwhile.  Needs a transaction.
+ */
+extern void dmu_owner_protect(void);
+
+/*
+ * Becomes the owner, with nothing but pg_catalog in the search_path, connects
+ * to SPI and makes sure of a snapshot; and back.  Needs a transaction.  An
+ * error in between needs no clean-up of its own: the end of the transaction
+ * or subtransaction gives back role and settings.
+ */
+extern void dmu_owner_enter(DmuOwnerScope *scope);
+extern void dmu_owner_leave(DmuOwnerScope *scope);
+
+/*
+ * Runs one statement; every %s in it stands for the extension's schema.  It
+ * sees everything committed until now, unless the transaction has a fixed
+ * snapshot.  Raises an error if its SPI result is not the expected one.
+ */
+extern void dmu_owner_run(const DmuOwnerScope *scope, const char *format,
+						  int expected, int nparams, const DmuParam *params);
+
+/* A column of the statement's result; a value that is never null. */
+extern Datum dmu_owner_value(uint64 row, int column);
+
+/* Parameters; an empty or missing text is null. */
+extern DmuParam dmu_param(Oid type, Datum value);
+extern DmuParam dmu_param_or_null(Oid type, Datum value, bool isnull);
+extern DmuParam dmu_param_text(const char *text);
+extern DmuParam dmu_param_interval(int64 usec, bool isnull);
+
+#endif							/* DMU_OWNERSQL_H */
