@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+#
+# demo.sh [--users N] [--facts N] [--cycles N] [--keep]
+#
+# Shows datamart_users at work: builds it, starts a private server, fills a
+# warehouse, and runs cycles of 1000 datamart users in it.  Works on a fresh
+# Debian machine, as root or with sudo; takes a few minutes and removes all of
+# it afterwards, packages excepted.
+#
+#	--users N	datamart users in the warehouse (default 20000)
+#	--facts N	facts in the warehouse (default 1000000)
+#	--cycles N	cycles to run (default 2)
+#	--keep		leave the server running, and say how to reach and remove it
+#
+# PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config selects another major.
+
+# shellcheck source=test/lib.sh disable=SC2119
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+users=20000
+facts=1000000
+cycles=2
+keep=no
+database=warehouse
+
+while [[ $# -gt 0 ]]; do
+	case $1 in
+	--users | --facts | --cycles)
+		value=$(positive_number "$1" "${2:-}")
+		declare "${1#--}=$value"
+		shift
+		;;
+	--keep) keep=yes ;;
+	-h | --help)
+		usage
+		exit
+		;;
+	*) die "unknown argument $1, see --help" ;;
+	esac
+	shift
+done
+
+# show STATEMENT...: what one would type, and what comes back.
+show() {
+	local statement
+	local -a arguments=()
+	for statement in "$@"; do
+		printf '\n%s=> %s;\n' "$database" "$statement"
+		arguments+=(-c "$statement")
+	done
+	printf '\n'
+	sql "$database" "${arguments[@]}"
+}
+
+# Flags a fifth more datamart users than the cycles will take, in all six
+# priorities, as after a busy time; then two accounts near the head of the
+# queue change their names, and their old rows can no longer be refreshed.
+flag_datamart_users() {
+	say 'An ETL run flags the datamart users whose facts have changed'
+	sql "$database" -c "
+		UPDATE dwh.dimension_users
+		SET modified = dwh.noise(dimension_user_id, 7) < 1200.0 * $cycles / $users" -c "
+		SELECT dwh.etl_rename_user(dimension_user_id::integer)
+		FROM datamart_users_queue(1000)
+		WHERE queue_position IN (5, 50)" -c '
+		VACUUM ANALYZE dwh.dimension_users' >/dev/null
+	note "$(query "$database" "SELECT count(*) FILTER (WHERE modified) || ' of ' || count(*) FROM dwh.dimension_users") are modified"
+	note 'two of them are renamed accounts, whose refresh will fail'
+}
+
+# With --keep: a script in the workspace that removes what finish() would have.
+explain_how_to_go_on() {
+	local connect="psql -h $PGHOST $database"
+	if [[ $EUID -eq 0 ]]; then
+		connect="runuser -u postgres -- $connect"
+	fi
+	printf '%s\n' '#!/usr/bin/env bash' \
+		"PG_CONFIG=$pg_config . $workspace/tree/test/lib.sh" \
+		"workspace=$workspace" "installed=$installed" finish |
+		as_server_user tee "$workspace/remove" >/dev/null
+	keep_workspace=yes
+
+	say 'The server is still running'
+	note "connect:          $connect"
+	note "stop and remove:  bash $workspace/remove"
+}
+
+prepare_machine
+prepare_workspace
+build_extension
+install_extension
+start_server
+build_warehouse "$database" "$users" "$facts"
+flag_datamart_users
+
+say 'Who waits, by priority'
+show "SELECT priority, count(*) AS datamart_users, sum(action_count) AS actions
+   FROM datamart_users_queue($users)
+   GROUP BY priority
+   ORDER BY min(queue_position)"
+
+say 'The head of the queue'
+show 'SELECT * FROM datamart_users_queue(10)'
+
+for ((cycle = 1; cycle <= cycles; cycle++)); do
+	say "Cycle $cycle of $cycles"
+	show "SET datamart_users.progress_interval = '2s'" \
+		'SELECT * FROM datamart_users_run_cycle(1000)'
+done
+
+say 'What the history tells'
+show 'SELECT cycle_id, status, elapsed, backlog, found, processed, failed, workers, prioritisation_time
+   FROM datamart_users_cycles
+   ORDER BY cycle_id'
+show "SELECT cycle_id, priority, found, processed, failed, avg_time, max_time, users_per_minute
+   FROM datamart_users_cycle_priority_rates
+   ORDER BY cycle_id, array_position('{critical,high,medium,historical,low,lowest}', priority)"
+show 'SELECT dimension_user_id, attempts, next_attempt_at, sqlstate, message
+   FROM datamart_users_failures
+   ORDER BY dimension_user_id'
+
+say 'Whether the refreshed rows equal the facts'
+show 'SELECT count(*) AS refreshed,
+          (SELECT count(*) FROM dwh.stale_datamart_users() WHERE datamart IS NOT NULL) AS stale,
+          (SELECT count(*) FROM dwh.torn_datamart_users()) AS torn
+   FROM dwh.datamartusers'
+
+if [[ $keep = yes ]]; then
+	explain_how_to_go_on
+else
+	say 'Removing the server and the extension'
+fi
