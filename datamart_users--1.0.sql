@@ -73,6 +73,37 @@ CREATE VIEW datamart_users_cycle_priority_rates AS
 
 COMMENT ON VIEW datamart_users_cycle_priority_rates IS 'datamart_users_cycle_priorities with the average time per datamart user and the datamart users processed per minute of the cycle';
 
+CREATE TABLE datamart_users_cycle_profiles (
+	cycle_id bigint PRIMARY KEY REFERENCES datamart_users_cycles ON DELETE CASCADE,
+	p50 interval,
+	p95 interval,
+	p99 interval,
+	bucket_upto interval[] NOT NULL,
+	bucket_count bigint[] NOT NULL,
+	sample_width interval NOT NULL,
+	samples integer[] NOT NULL
+);
+
+COMMENT ON TABLE datamart_users_cycle_profiles IS 'History of datamart_users: how long refreshes took, and the course of a cycle';
+COMMENT ON COLUMN datamart_users_cycle_profiles.p50 IS 'time that half of the refreshes did not exceed, to within an eighth';
+COMMENT ON COLUMN datamart_users_cycle_profiles.bucket_upto IS 'histogram of refresh times: upper bounds of the buckets that are not empty';
+COMMENT ON COLUMN datamart_users_cycle_profiles.bucket_count IS 'histogram of refresh times: refreshes in each bucket';
+COMMENT ON COLUMN datamart_users_cycle_profiles.sample_width IS 'time that one element of samples stands for';
+COMMENT ON COLUMN datamart_users_cycle_profiles.samples IS 'datamart users done, one element after the other from the filling of the queue on';
+
+CREATE TABLE datamart_users_slowest (
+	cycle_id bigint NOT NULL REFERENCES datamart_users_cycles ON DELETE CASCADE,
+	position integer NOT NULL,
+	dimension_user_id bigint NOT NULL,
+	priority text NOT NULL,
+	outcome text NOT NULL,
+	elapsed interval NOT NULL,
+	PRIMARY KEY (cycle_id, position)
+);
+
+COMMENT ON TABLE datamart_users_slowest IS 'History of datamart_users: the datamart users that took longest in a cycle';
+COMMENT ON COLUMN datamart_users_slowest.position IS '1 is the slowest';
+
 CREATE TABLE datamart_users_failures (
 	dimension_user_id bigint PRIMARY KEY,
 	attempts integer NOT NULL,
@@ -105,6 +136,8 @@ COMMENT ON TABLE datamart_users_suspects IS 'What the workers of a cycle that fo
 SELECT pg_catalog.pg_extension_config_dump('datamart_users_cycles', '');
 SELECT pg_catalog.pg_extension_config_dump('datamart_users_cycles_cycle_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('datamart_users_cycle_priorities', '');
+SELECT pg_catalog.pg_extension_config_dump('datamart_users_cycle_profiles', '');
+SELECT pg_catalog.pg_extension_config_dump('datamart_users_slowest', '');
 SELECT pg_catalog.pg_extension_config_dump('datamart_users_failures', '');
 
 --
@@ -186,6 +219,84 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION datamart_users_priority_query(integer) IS 'the prioritisation query of a cycle, to EXPLAIN';
 
+CREATE FUNCTION datamart_users_get_progress(
+	OUT cycle_id bigint,
+	OUT role_name name,
+	OUT phase text,
+	OUT started_at timestamptz,
+	OUT elapsed interval,
+	OUT backlog bigint,
+	OUT found integer,
+	OUT done integer,
+	OUT processed integer,
+	OUT failed integer,
+	OUT skipped integer,
+	OUT deferred integer,
+	OUT workers integer,
+	OUT percent numeric,
+	OUT users_per_second numeric,
+	OUT time_left interval)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'datamart_users_get_progress'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1;
+
+COMMENT ON FUNCTION datamart_users_get_progress() IS 'see the view datamart_users_progress';
+
+CREATE VIEW datamart_users_progress AS SELECT * FROM datamart_users_get_progress();
+
+COMMENT ON VIEW datamart_users_progress IS 'the running cycle of this database; empty when none runs';
+COMMENT ON COLUMN datamart_users_progress.phase IS 'prioritising, working, or stopping';
+COMMENT ON COLUMN datamart_users_progress.users_per_second IS 'over the last ten seconds, or over all if nothing was done in them';
+
+CREATE FUNCTION datamart_users_get_workers(
+	OUT worker integer,
+	OUT pid integer,
+	OUT state text,
+	OUT dimension_user_id bigint,
+	OUT priority text,
+	OUT since timestamptz,
+	OUT processed bigint,
+	OUT failed bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'datamart_users_get_workers'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 4;
+
+COMMENT ON FUNCTION datamart_users_get_workers() IS 'see the view datamart_users_workers';
+
+CREATE VIEW datamart_users_workers AS SELECT * FROM datamart_users_get_workers();
+
+COMMENT ON VIEW datamart_users_workers IS 'the workers of the running cycle of this database';
+COMMENT ON COLUMN datamart_users_workers.worker IS '1 is the coordinator';
+COMMENT ON COLUMN datamart_users_workers.since IS 'when the worker took on what it does';
+
+CREATE FUNCTION datamart_users_get_backlog(
+	OUT priority text,
+	OUT waiting bigint,
+	OUT held bigint,
+	OUT held_until timestamptz,
+	OUT oldest_action_at timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'datamart_users_get_backlog'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 6;
+
+COMMENT ON FUNCTION datamart_users_get_backlog() IS 'see the view datamart_users_backlog';
+
+CREATE VIEW datamart_users_backlog AS
+	SELECT priority,
+		   waiting,
+		   round(100.0 * waiting / nullif(sum(waiting) OVER (), 0), 1) AS share,
+		   held,
+		   held_until,
+		   oldest_action_at
+	  FROM datamart_users_get_backlog();
+
+COMMENT ON VIEW datamart_users_backlog IS 'the modified datamart users by priority; needs SELECT on the tables of the warehouse';
+COMMENT ON COLUMN datamart_users_backlog.waiting IS 'modified datamart users, those held by back-off too';
+COMMENT ON COLUMN datamart_users_backlog.share IS 'percent of all that wait';
+COMMENT ON COLUMN datamart_users_backlog.held IS 'how many of them no cycle takes yet, because their last refresh failed';
+COMMENT ON COLUMN datamart_users_backlog.held_until IS 'when the first of those is taken again';
+COMMENT ON COLUMN datamart_users_backlog.oldest_action_at IS 'of those that wait, the last action that is the longest ago';
+
 CREATE FUNCTION datamart_users_retry(dimension_user_id bigint DEFAULT NULL)
 RETURNS integer
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -213,6 +324,9 @@ REVOKE ALL ON FUNCTION
 	datamart_users_cancel_cycle(),
 	datamart_users_queue(integer),
 	datamart_users_priority_query(integer),
+	datamart_users_get_progress(),
+	datamart_users_get_workers(),
+	datamart_users_get_backlog(),
 	datamart_users_retry(bigint)
 FROM PUBLIC;
 
@@ -220,5 +334,17 @@ GRANT SELECT ON
 	datamart_users_cycles,
 	datamart_users_cycle_priorities,
 	datamart_users_cycle_priority_rates,
-	datamart_users_failures
+	datamart_users_cycle_profiles,
+	datamart_users_slowest,
+	datamart_users_failures,
+	datamart_users_progress,
+	datamart_users_workers,
+	datamart_users_backlog
+TO pg_monitor;
+
+-- A view checks the rights on functions of whoever reads it.
+GRANT EXECUTE ON FUNCTION
+	datamart_users_get_progress(),
+	datamart_users_get_workers(),
+	datamart_users_get_backlog()
 TO pg_monitor;

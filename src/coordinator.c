@@ -157,22 +157,12 @@ begin_cycle(Coordination *c)
 						   suspects) : 0));
 }
 
-static int
-compare_failures(const void *a, const void *b)
-{
-	int64		left = ((const DmuFailure *) a)->dimension_user_id;
-	int64		right = ((const DmuFailure *) b)->dimension_user_id;
-
-	return (left > right) - (left < right);
-}
-
 /* DmuQueueRowConsumer */
 static void
 add_to_queue(const DmuQueueRow *row, void *arg)
 {
 	Coordination *c = (Coordination *) arg;
 	DmuQueueEntry *entry;
-	DmuFailure	key = {row->dimension_user_id, false};
 
 	if (c->nentries == c->capacity)
 	{
@@ -184,8 +174,8 @@ add_to_queue(const DmuQueueRow *row, void *arg)
 	entry = &c->entries[c->nentries++];
 	entry->dimension_user_id = row->dimension_user_id;
 	entry->priority = dmu_priority_of(row->recency_class, row->activity_class);
-	entry->has_failure = bsearch(&key, c->failures, c->nfailures,
-								 sizeof(DmuFailure), compare_failures) != NULL;
+	entry->has_failure = dmu_failures_find(c->failures, c->nfailures,
+										   row->dimension_user_id) != NULL;
 	c->control->found_by_priority[entry->priority]++;
 }
 
@@ -317,7 +307,7 @@ count_lost_workers(Coordination *c)
 				 errmsg("worker %d: failed to process datamart user " INT64_FORMAT ": %s",
 						i + 1, id, error->message)));
 		dmu_worker_record_failure(control, id, error);
-		dmu_slot_end(slot, DMU_FAILED);
+		dmu_slot_end(control, slot, DMU_FAILED);
 		dmu_slot_set_state(slot, DMU_WORKER_DONE);
 	}
 	pfree(error);
@@ -380,6 +370,7 @@ write_history(Coordination *c, const DmuCycleResult *result)
 	DmuControl *control = c->control;
 	const char *synchronous_commit = control->identity.synchronous_commit;
 	DmuTally	tallies[DMU_NPRIORITIES];
+	DmuProfile *profile = palloc(sizeof(DmuProfile));
 	DmuCycleEnd end;
 
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
@@ -392,6 +383,8 @@ write_history(Coordination *c, const DmuCycleResult *result)
 	end.message = control->error.sqlerrcode != 0 ? control->error.message : NULL;
 	end.found_by_priority = control->found_by_priority;
 	end.by_priority = tallies;
+	dmu_queue_profile(control, profile);
+	end.profile = profile;
 
 	begin_transaction();
 	if (strcmp(synchronous_commit, "off") == 0)

@@ -62,7 +62,7 @@ typedef struct Watch
 {
 	MemoryContext context;		/* reset at every look */
 	TimestampTz looked_at;
-	DmuProgress reported;		/* at the last NOTICE */
+	TimestampTz reported_at;	/* the last NOTICE */
 } Watch;
 
 /*
@@ -146,7 +146,7 @@ watch_begin(Watch *watch)
 										   "datamart_users watch",
 										   ALLOCSET_DEFAULT_SIZES);
 	watch->looked_at = GetCurrentTimestamp();
-	memset(&watch->reported, 0, sizeof(watch->reported));
+	watch->reported_at = watch->looked_at;
 }
 
 /* What a backend does while it waits for any cycle. */
@@ -171,21 +171,15 @@ look_around(Watch *watch, DmuControl *control)
 static void
 report_progress(Watch *watch, DmuControl *control)
 {
-	DmuProgress now;
+	TimestampTz now = GetCurrentTimestamp();
 
 	if (dmu_progress_interval == 0 ||
-		dmu_queue_phase(control) < DMU_PHASE_QUEUED)
-		return;
-
-	if (watch->reported.at == 0)
-		watch->reported.at = control->queued_at;
-	if (!TimestampDifferenceExceeds(watch->reported.at, GetCurrentTimestamp(),
+		dmu_queue_phase(control) < DMU_PHASE_QUEUED ||
+		!TimestampDifferenceExceeds(watch->reported_at, now,
 									dmu_progress_interval))
 		return;
-
-	dmu_progress_read(control, &now);
-	dmu_progress_notice(control, &watch->reported, &now);
-	watch->reported = now;
+	dmu_progress_notice(control);
+	watch->reported_at = now;
 }
 
 static void

@@ -92,7 +92,7 @@ dmu_failures_list(DmuFailure **failures)
 
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
-				  "SELECT dimension_user_id, next_attempt_at > clock_timestamp()"
+				  "SELECT dimension_user_id, next_attempt_at > clock_timestamp(), next_attempt_at"
 				  "  FROM %s.datamart_users_failures ORDER BY dimension_user_id",
 				  SPI_OK_SELECT, 0, NULL);
 	nfailures = (int) SPI_processed;
@@ -102,9 +102,29 @@ dmu_failures_list(DmuFailure **failures)
 	{
 		(*failures)[i].dimension_user_id = DatumGetInt64(dmu_owner_value(i, 1));
 		(*failures)[i].held = DatumGetBool(dmu_owner_value(i, 2));
+		(*failures)[i].next_attempt_at = DatumGetTimestampTz(dmu_owner_value(i, 3));
 	}
 	dmu_owner_leave(&scope);
 	return nfailures;
+}
+
+static int
+compare_failures(const void *a, const void *b)
+{
+	int64		left = ((const DmuFailure *) a)->dimension_user_id;
+	int64		right = ((const DmuFailure *) b)->dimension_user_id;
+
+	return (left > right) - (left < right);
+}
+
+const DmuFailure *
+dmu_failures_find(const DmuFailure *failures, int nfailures,
+				  int64 dimension_user_id)
+{
+	DmuFailure	key = {.dimension_user_id = dimension_user_id};
+
+	return bsearch(&key, failures, nfailures, sizeof(DmuFailure),
+				   compare_failures);
 }
 
 int64	   *

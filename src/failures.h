@@ -17,6 +17,7 @@ typedef struct DmuFailure
 {
 	int64		dimension_user_id;
 	bool		held;			/* its back-off has not run out */
+	TimestampTz next_attempt_at;
 } DmuFailure;
 
 /*
@@ -24,6 +25,11 @@ typedef struct DmuFailure
  * context.
  */
 extern int	dmu_failures_list(DmuFailure **failures);
+
+/* The failure of a datamart user in such an array, or NULL. */
+extern const DmuFailure *dmu_failures_find(const DmuFailure *failures,
+										   int nfailures,
+										   int64 dimension_user_id);
 
 /* The ids of those that are held, in the same order; palloc'd. */
 extern int64 *dmu_failures_held(const DmuFailure *failures, int nfailures,

@@ -106,14 +106,10 @@ end_cycle(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 				  SPI_OK_UPDATE, lengthof(params), params);
 }
 
-void
-dmu_history_end(const DmuCycleEnd *end, int retention)
+/* What came of each priority that had any datamart users. */
+static void
+insert_priorities(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 {
-	DmuOwnerScope scope;
-
-	dmu_owner_enter(&scope);
-	end_cycle(&scope, end);
-
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{
 		const DmuTally *tally = &end->by_priority[p];
@@ -130,13 +126,92 @@ dmu_history_end(const DmuCycleEnd *end, int retention)
 									  Int32GetDatum((int32) tally->outcomes[o]));
 		params[7] = dmu_param_interval(tally->total_usec, false);
 		params[8] = dmu_param_interval(tally->max_usec, false);
-		dmu_owner_run(&scope,
+		dmu_owner_run(scope,
 					  "INSERT INTO %s.datamart_users_cycle_priorities"
 					  "  (cycle_id, priority, found, processed, failed, skipped, deferred,"
 					  "   total_time, max_time)"
 					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 					  SPI_OK_INSERT, lengthof(params), params);
 	}
+}
+
+/* Histogram and course of the cycle; empty buckets and the rest are left out. */
+static void
+insert_profile(const DmuOwnerScope *scope, const DmuCycleEnd *end)
+{
+	const DmuProfile *profile = end->profile;
+	Datum		upto[DMU_NBUCKETS];
+	Datum		counts[DMU_NBUCKETS];
+	Datum		samples[DMU_NSAMPLES];
+	int			nbuckets = 0;
+	int			nsamples = 0;
+	DmuParam	params[8];
+
+	for (int i = 0; i < DMU_NBUCKETS; i++)
+	{
+		if (profile->buckets[i] == 0)
+			continue;
+		upto[nbuckets] = dmu_param_interval(dmu_profile_bucket_upto(i),
+											false).value;
+		counts[nbuckets++] = Int64GetDatum((int64) profile->buckets[i]);
+	}
+	for (int i = 0; i < DMU_NSAMPLES; i++)
+	{
+		samples[i] = Int32GetDatum((int32) profile->samples[i]);
+		if (profile->samples[i] > 0)
+			nsamples = i + 1;
+	}
+	if (nsamples == 0)
+		return;
+
+	params[0] = dmu_param(INT8OID, Int64GetDatum(end->result->cycle_id));
+	params[1] = dmu_param_interval(dmu_profile_percentile(profile, 0.50), nbuckets == 0);
+	params[2] = dmu_param_interval(dmu_profile_percentile(profile, 0.95), nbuckets == 0);
+	params[3] = dmu_param_interval(dmu_profile_percentile(profile, 0.99), nbuckets == 0);
+	params[4] = dmu_param_array(INTERVALOID, upto, nbuckets);
+	params[5] = dmu_param_array(INT8OID, counts, nbuckets);
+	params[6] = dmu_param_interval(profile->sample_seconds * USECS_PER_SEC, false);
+	params[7] = dmu_param_array(INT4OID, samples, nsamples);
+	dmu_owner_run(scope,
+				  "INSERT INTO %s.datamart_users_cycle_profiles"
+				  "  (cycle_id, p50, p95, p99, bucket_upto, bucket_count,"
+				  "   sample_width, samples)"
+				  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+				  SPI_OK_INSERT, lengthof(params), params);
+}
+
+static void
+insert_slowest(const DmuOwnerScope *scope, const DmuCycleEnd *end)
+{
+	for (int i = 0; i < end->profile->nslowest; i++)
+	{
+		const DmuSlowRefresh *refresh = &end->profile->slowest[i];
+		DmuParam	params[6];
+
+		params[0] = dmu_param(INT8OID, Int64GetDatum(end->result->cycle_id));
+		params[1] = dmu_param(INT4OID, Int32GetDatum(i + 1));
+		params[2] = dmu_param(INT8OID, Int64GetDatum(refresh->dimension_user_id));
+		params[3] = dmu_param_text(dmu_priority_name(refresh->priority));
+		params[4] = dmu_param_text(dmu_outcome_name(refresh->outcome));
+		params[5] = dmu_param_interval(refresh->usec, false);
+		dmu_owner_run(scope,
+					  "INSERT INTO %s.datamart_users_slowest"
+					  "  (cycle_id, position, dimension_user_id, priority, outcome, elapsed)"
+					  " VALUES ($1, $2, $3, $4, $5, $6)",
+					  SPI_OK_INSERT, lengthof(params), params);
+	}
+}
+
+void
+dmu_history_end(const DmuCycleEnd *end, int retention)
+{
+	DmuOwnerScope scope;
+
+	dmu_owner_enter(&scope);
+	end_cycle(&scope, end);
+	insert_priorities(&scope, end);
+	insert_profile(&scope, end);
+	insert_slowest(&scope, end);
 
 	/* The cycle came to its end, so nobody in it crashed the server. */
 	dmu_owner_run(&scope, "DELETE FROM %s.datamart_users_suspects",

@@ -9,6 +9,7 @@
 #define DMU_HISTORY_H
 
 #include "datamart_users.h"
+#include "profile.h"
 
 /* What is known when a cycle begins. */
 typedef struct DmuCycleStart
@@ -28,6 +29,7 @@ typedef struct DmuCycleEnd
 	const char *message;		/* or NULL */
 	const int32 *found_by_priority; /* DMU_NPRIORITIES datamart users */
 	const DmuTally *by_priority;	/* DMU_NPRIORITIES tallies */
+	const DmuProfile *profile;
 } DmuCycleEnd;
 
 /*

@@ -19,6 +19,13 @@ static const char *const priority_names[] = {
 	[DMU_LOWEST] = "lowest",
 };
 
+static const char *const outcome_names[] = {
+	[DMU_PROCESSED] = "processed",
+	[DMU_FAILED] = "failed",
+	[DMU_SKIPPED] = "skipped",
+	[DMU_DEFERRED] = "deferred",
+};
+
 static const char *const status_names[] = {
 	[DMU_STATUS_RUNNING] = "running",
 	[DMU_STATUS_COMPLETED] = "completed",
@@ -32,6 +39,12 @@ const char *
 dmu_priority_name(DmuPriority priority)
 {
 	return priority_names[priority];
+}
+
+const char *
+dmu_outcome_name(DmuOutcome outcome)
+{
+	return outcome_names[outcome];
 }
 
 const char *

@@ -12,6 +12,7 @@
 
 /* Constant strings; the CHECK constraints of the tables have the same. */
 extern const char *dmu_priority_name(DmuPriority priority);
+extern const char *dmu_outcome_name(DmuOutcome outcome);
 extern const char *dmu_status_name(DmuStatus status);
 
 /* Raises an error for a word that dmu_status_name() does not return. */

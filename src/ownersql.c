@@ -29,6 +29,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lock.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -191,6 +192,19 @@ dmu_param_interval(int64 usec, bool isnull)
 
 	interval->time = usec;
 	return dmu_param_or_null(INTERVALOID, IntervalPGetDatum(interval), isnull);
+}
+
+DmuParam
+dmu_param_array(Oid element_type, Datum *elements, int n)
+{
+	int16		length;
+	bool		byval;
+	char		align;
+
+	get_typlenbyvalalign(element_type, &length, &byval, &align);
+	return dmu_param(get_array_type(element_type),
+					 PointerGetDatum(construct_array(elements, n, element_type,
+													 length, byval, align)));
 }
 
 Datum

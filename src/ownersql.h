@@ -63,5 +63,6 @@ extern DmuParam dmu_param(Oid type, Datum value);
 extern DmuParam dmu_param_or_null(Oid type, Datum value, bool isnull);
 extern DmuParam dmu_param_text(const char *text);
 extern DmuParam dmu_param_interval(int64 usec, bool isnull);
+extern DmuParam dmu_param_array(Oid element_type, Datum *elements, int n);
 
 #endif							/* DMU_OWNERSQL_H */

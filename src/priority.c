@@ -30,7 +30,7 @@
 /* What differs between the text to run and the text to read. */
 typedef struct QueryParts
 {
-	const char *limit;
+	const char *limit;			/* NULL: all of them, in no order */
 	const char *days[DMU_NRECENCY];
 	const char *thresholds[DMU_NACTIVITY];
 	const char *held;			/* array of bigint; NULL if none is held */
@@ -127,13 +127,14 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 						 "      WHERE held.id = u." DMU_COL_USER_KEY "\n"
 						 "  )\n",
 						 parts->held);
-	appendStringInfo(&buf,
-					 "ORDER BY recency_class,\n"
-					 "         activity_class,\n"
-					 "         action_count DESC,\n"
-					 "         last_action_at DESC NULLS LAST,\n"
-					 "         dimension_user_id\n"
-					 "LIMIT %s", parts->limit);
+	if (parts->limit != NULL)
+		appendStringInfo(&buf,
+						 "ORDER BY recency_class,\n"
+						 "         activity_class,\n"
+						 "         action_count DESC,\n"
+						 "         last_action_at DESC NULLS LAST,\n"
+						 "         dimension_user_id\n"
+						 "LIMIT %s", parts->limit);
 	return buf.data;
 }
 
@@ -204,6 +205,8 @@ build_parameterised_query(const DmuWarehouse *warehouse, int max_users,
 
 	parts.limit = add_param(list, PARAM_LIMIT, INT4OID,
 							Int32GetDatum(max_users));
+	if (max_users == 0)
+		parts.limit = NULL;
 	for (int i = 0; i < DMU_NRECENCY; i++)
 		parts.days[i] = add_param(list, PARAM_DAYS + i, INT4OID,
 								  Int32GetDatum(dmu_recency_days[i]));

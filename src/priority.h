@@ -36,7 +36,8 @@ extern char *dmu_priority_query(const DmuWarehouse *warehouse, int max_users,
 
 /*
  * Runs that query with the current role's rights and hands the rows to
- * "consume", in order.  Its memory does not grow with the number of rows.
+ * "consume", in order; with max_users 0 all of them, in no order at all.  Its
+ * memory does not grow with the number of rows.
  * Needs a transaction; connects to SPI by itself.  "consume" runs in the
  * memory context that was current at the call, inside the executor and maybe
  * in parallel mode: it must not run SQL.  Returns the rows handed over.

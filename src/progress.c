@@ -20,6 +20,58 @@ dmu_progress_read(DmuControl *control, DmuProgress *progress)
 	progress->done = dmu_tally_done(&progress->total);
 }
 
+/* The present speed is that of this many seconds. */
+#define DMU_RATE_SECONDS 10
+
+double
+dmu_progress_rate(DmuControl *control, const DmuProgress *now)
+{
+	int64		elapsed = now->at - control->queued_at;
+	int64		recent = 0;
+
+	if (dmu_queue_phase(control) < DMU_PHASE_QUEUED || elapsed <= 0)
+		return 0;
+	if (elapsed > (DMU_RATE_SECONDS + 1) * USECS_PER_SEC)
+	{
+		for (int i = 0; i < control->nslots; i++)
+			recent += dmu_profile_recent(&control->slots[i].profile, now->at,
+										 DMU_RATE_SECONDS);
+		if (recent > 0)
+			return (double) recent / DMU_RATE_SECONDS;
+	}
+	return now->done * (double) USECS_PER_SEC / elapsed;
+}
+
+const char *
+dmu_progress_phase_name(DmuControl *control)
+{
+	if (dmu_queue_stop(control) != DMU_STOP_NONE)
+		return "stopping";
+	if (dmu_queue_phase(control) < DMU_PHASE_QUEUED)
+		return "prioritising";
+	return "working";
+}
+
+const char *
+dmu_progress_state_name(DmuControl *control, int slot)
+{
+	switch ((DmuWorkerState) pg_atomic_read_u32(&control->slots[slot].state))
+	{
+		case DMU_WORKER_EMPTY:
+			/* The coordinator has other things to do first. */
+			return slot == 0 ? dmu_progress_phase_name(control) : "starting";
+		case DMU_WORKER_IDLE:
+			return "idle";
+		case DMU_WORKER_REFRESHING:
+			return "refreshing";
+		case DMU_WORKER_RECORDING:
+			return "recording a failure";
+		case DMU_WORKER_DONE:
+			return "done";
+	}
+	return "unknown";
+}
+
 /* "1:02:03", "2:03" or "3 s": what is left, for people. */
 static void
 format_time_left(char *buffer, size_t size, int64 seconds)
@@ -38,24 +90,25 @@ format_time_left(char *buffer, size_t size, int64 seconds)
 }
 
 void
-dmu_progress_notice(DmuControl *control, const DmuProgress *before,
-					const DmuProgress *now)
+dmu_progress_notice(DmuControl *control)
 {
 	int32		found = control->found;
-	int64		usec = Max(now->at - before->at, 1);
-	double		rate = (now->done - before->done) * 1000000.0 / usec;
+	DmuProgress now;
+	double		rate;
 	char		left[64] = "unknown time";
 
 	if (found == 0)
 		return;
-	if (rate > 0 && (found - now->done) / rate < 100 * 365.0 * SECS_PER_DAY)
+	dmu_progress_read(control, &now);
+	rate = dmu_progress_rate(control, &now);
+	if (rate > 0 && (found - now.done) / rate < 100 * 365.0 * SECS_PER_DAY)
 		format_time_left(left, sizeof(left),
-						 (int64) ((found - now->done) / rate + 0.5));
+						 (int64) ((found - now.done) / rate + 0.5));
 
 	ereport(NOTICE,
 			(errmsg("datamart_users cycle " INT64_FORMAT ": " INT64_FORMAT "/%d datamart users (%d%%), %.1f per second, %s left",
-					control->cycle_id, now->done, found,
-					(int) (now->done * 100 / found), rate, left)));
+					control->cycle_id, now.done, found,
+					(int) (now.done * 100 / found), rate, left)));
 }
 
 void

@@ -22,11 +22,17 @@ typedef struct DmuProgress
 extern void dmu_progress_read(DmuControl *control, DmuProgress *progress);
 
 /*
- * Tells the client of this backend, as a NOTICE, how far the cycle is and how
- * fast it went since "before".
+ * Datamart users per second: over the last ten seconds, or over all if nothing
+ * was done in them.
  */
-extern void dmu_progress_notice(DmuControl *control, const DmuProgress *before,
-								const DmuProgress *now);
+extern double dmu_progress_rate(DmuControl *control, const DmuProgress *now);
+
+/* The phase of a cycle, and what a worker does, in words; constant strings. */
+extern const char *dmu_progress_phase_name(DmuControl *control);
+extern const char *dmu_progress_state_name(DmuControl *control, int slot);
+
+/* Tells the client of this backend, as a NOTICE, how far the cycle is. */
+extern void dmu_progress_notice(DmuControl *control);
 
 /*
  * The result of a cycle that has not ended, as far as it is known.

@@ -64,6 +64,7 @@ dmu_queue_create(int nslots, Size session_size)
 			pg_atomic_init_u64(&slot->total_usec[p], 0);
 			pg_atomic_init_u64(&slot->max_usec[p], 0);
 		}
+		dmu_profile_init(&slot->profile);
 	}
 
 	control->magic = DMU_CONTROL_MAGIC;
@@ -255,15 +256,21 @@ slot_add(pg_atomic_uint64 *counter, uint64 amount)
 }
 
 void
-dmu_slot_end(DmuSlot *slot, DmuOutcome outcome)
+dmu_slot_end(DmuControl *control, DmuSlot *slot, DmuOutcome outcome)
 {
 	uint32		priority = pg_atomic_read_u32(&slot->priority);
 	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
-	int64		usec = GetCurrentTimestamp() - since;
+	TimestampTz now = GetCurrentTimestamp();
 
 	/* The clock may have been set back. */
-	if (usec < 0)
-		usec = 0;
+	int64		usec = Max(now - since, 0);
+	DmuSlowRefresh refresh;
+
+	refresh.dimension_user_id = (int64) pg_atomic_read_u64(&slot->dimension_user_id);
+	refresh.usec = usec;
+	refresh.priority = (DmuPriority) priority;
+	refresh.outcome = outcome;
+	dmu_profile_add(&slot->profile, control->queued_at, now, &refresh);
 
 	slot_add(&slot->outcomes[priority][outcome], 1);
 	slot_add(&slot->total_usec[priority], usec);
@@ -293,6 +300,14 @@ dmu_queue_tally(DmuControl *control, int priority, DmuTally *tally)
 	memset(tally, 0, sizeof(DmuTally));
 	for (int i = 0; i < control->nslots; i++)
 		dmu_slot_tally(&control->slots[i], priority, tally);
+}
+
+void
+dmu_queue_profile(DmuControl *control, DmuProfile *profile)
+{
+	dmu_profile_init(profile);
+	for (int i = 0; i < control->nslots; i++)
+		dmu_profile_merge(profile, &control->slots[i].profile);
 }
 
 int64

@@ -17,6 +17,7 @@
 #include "datamart_users.h"
 
 #include "port/atomics.h"
+#include "profile.h"
 #include "storage/dsm.h"
 
 /*
@@ -85,6 +86,7 @@ typedef struct DmuSlot
 	pg_atomic_uint64 outcomes[DMU_NPRIORITIES][DMU_NOUTCOMES];
 	pg_atomic_uint64 total_usec[DMU_NPRIORITIES];
 	pg_atomic_uint64 max_usec[DMU_NPRIORITIES];
+	DmuProfile	profile;
 } DmuSlot;
 
 typedef struct DmuControl
@@ -197,11 +199,15 @@ extern bool dmu_queue_claim_error(DmuControl *control);
 /* For the worker that owns the slot. */
 extern void dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state);
 extern void dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry);
-extern void dmu_slot_end(DmuSlot *slot, DmuOutcome outcome);
+extern void dmu_slot_end(DmuControl *control, DmuSlot *slot,
+						 DmuOutcome outcome);
 
 /* The sums of one slot, and of all slots of one priority or (-1) of all. */
 extern void dmu_slot_tally(DmuSlot *slot, int priority, DmuTally *tally);
 extern void dmu_queue_tally(DmuControl *control, int priority, DmuTally *tally);
+
+/* The profiles of all slots as one; for when their workers have stopped. */
+extern void dmu_queue_profile(DmuControl *control, DmuProfile *profile);
 
 /* Datamart users with an outcome, whatever it is. */
 extern int64 dmu_tally_done(const DmuTally *tally);

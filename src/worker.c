@@ -237,7 +237,7 @@ work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
 						run->number, entry->dimension_user_id,
 						run->error.message)));
 
-	dmu_slot_end(run->slot, *outcome);
+	dmu_slot_end(run->control, run->slot, *outcome);
 	pgstat_report_stat(false);
 	return true;
 }

@@ -1,0 +1,236 @@
+/*-------------------------------------------------------------------------
+ *
+ * views.c
+ *		The SQL-callable functions behind the views on what goes on now.
+ *
+ *		The first two read the shared memory of the running cycle and no table,
+ *		so they can be asked every second.  The third asks the warehouse, with
+ *		the rights of whoever looks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "datamart_users.h"
+
+#include "directory.h"
+#include "failures.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "names.h"
+#include "priority.h"
+#include "progress.h"
+#include "queue.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+#include "warehouse.h"
+
+PG_FUNCTION_INFO_V1(datamart_users_get_progress);
+PG_FUNCTION_INFO_V1(datamart_users_get_workers);
+PG_FUNCTION_INFO_V1(datamart_users_get_backlog);
+
+/* What waits in one priority. */
+typedef struct Waiting
+{
+	int64		waiting;		/* datamart users */
+	int64		held;			/* those of them under back-off */
+	TimestampTz held_until;		/* the first of those; DT_NOEND if none */
+	TimestampTz oldest_action_at;	/* DT_NOEND if there is none */
+} Waiting;
+
+typedef struct Backlog
+{
+	Waiting		priorities[DMU_NPRIORITIES];
+	DmuFailure *failures;
+	int			nfailures;
+} Backlog;
+
+/* The running cycle, or NULL; "seg" as with dmu_queue_attach(). */
+static DmuControl *
+attach_running(dsm_segment **seg)
+{
+	dsm_handle	handle = dmu_directory_find();
+	DmuControl *control;
+
+	*seg = NULL;
+	if (handle == DSM_HANDLE_INVALID)
+		return NULL;
+	control = dmu_queue_attach(handle, seg);
+	if (control == NULL)
+		return NULL;
+	if (dmu_queue_phase(control) >= DMU_PHASE_RUNNING &&
+		dmu_queue_phase(control) < DMU_PHASE_FINISHED)
+		return control;
+	if (*seg != NULL)
+		dsm_detach(*seg);
+	return NULL;
+}
+
+static Datum
+interval_datum(int64 usec)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = usec;
+	return IntervalPGetDatum(interval);
+}
+
+/* A number with one decimal. */
+static Datum
+decimal_datum(double number)
+{
+	return NumericGetDatum(int64_div_fast_to_numeric((int64) (number * 10 + 0.5), 1));
+}
+
+static void
+put_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+Datum
+datamart_users_get_progress(PG_FUNCTION_ARGS)
+{
+	dsm_segment *seg;
+	DmuControl *control;
+	DmuProgress now;
+	Datum		values[16];
+	bool		nulls[16] = {false};
+	bool		queued;
+	double		rate;
+
+	InitMaterializedSRF(fcinfo, 0);
+	control = attach_running(&seg);
+	if (control == NULL)
+		return (Datum) 0;
+
+	dmu_progress_read(control, &now);
+	queued = (dmu_queue_phase(control) >= DMU_PHASE_QUEUED);
+	rate = dmu_progress_rate(control, &now);
+	values[0] = Int64GetDatum(control->cycle_id);
+	values[1] = CStringGetDatum(palloc0(NAMEDATALEN));
+	namestrcpy(DatumGetName(values[1]),
+			   GetUserNameFromId(control->identity.current_role, true));
+	values[2] = CStringGetTextDatum(dmu_progress_phase_name(control));
+	values[3] = TimestampTzGetDatum(control->started_at);
+	values[4] = interval_datum(now.at - control->started_at);
+	values[5] = Int64GetDatum(control->backlog);
+	values[6] = Int32GetDatum(control->found);
+	values[7] = Int32GetDatum((int32) now.done);
+	for (int o = 0; o < DMU_NOUTCOMES; o++)
+		values[8 + o] = Int32GetDatum((int32) now.total.outcomes[o]);
+	values[12] = Int32GetDatum((int32) pg_atomic_read_u32(&control->workers_registered));
+	values[13] = decimal_datum(control->found > 0 ? now.done * 100.0 / control->found : 0);
+	values[14] = decimal_datum(rate);
+	values[15] = interval_datum(rate > 0 ? (int64) ((control->found - now.done) / rate * USECS_PER_SEC) : 0);
+
+	/* Nothing is known of the queue before it is filled. */
+	nulls[5] = nulls[6] = nulls[12] = nulls[13] = nulls[14] = !queued;
+	nulls[15] = !queued || rate <= 0;
+	put_row(fcinfo, values, nulls);
+
+	if (seg != NULL)
+		dsm_detach(seg);
+	return (Datum) 0;
+}
+
+Datum
+datamart_users_get_workers(PG_FUNCTION_ARGS)
+{
+	dsm_segment *seg;
+	DmuControl *control;
+
+	InitMaterializedSRF(fcinfo, 0);
+	control = attach_running(&seg);
+	if (control == NULL)
+		return (Datum) 0;
+
+	for (int i = 0; i < control->nslots; i++)
+	{
+		DmuSlot    *slot = &control->slots[i];
+		uint32		pid = pg_atomic_read_u32(&slot->pid);
+		uint32		state = pg_atomic_read_u32(&slot->state);
+		bool		at_work = (state == DMU_WORKER_REFRESHING ||
+							   state == DMU_WORKER_RECORDING);
+		DmuTally	tally = {{0}};
+		Datum		values[8];
+		bool		nulls[8] = {false};
+
+		if (pid == 0)
+			continue;
+		dmu_slot_tally(slot, -1, &tally);
+		values[0] = Int32GetDatum(i + 1);
+		values[1] = Int32GetDatum((int32) pid);
+		values[2] = CStringGetTextDatum(dmu_progress_state_name(control, i));
+		values[3] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->dimension_user_id));
+		values[4] = CStringGetTextDatum(dmu_priority_name((DmuPriority)
+														  pg_atomic_read_u32(&slot->priority)));
+		values[5] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&slot->since));
+		values[6] = Int64GetDatum(tally.outcomes[DMU_PROCESSED]);
+		values[7] = Int64GetDatum(tally.outcomes[DMU_FAILED]);
+		nulls[3] = nulls[4] = !at_work;
+		nulls[5] = (state == DMU_WORKER_EMPTY);
+		put_row(fcinfo, values, nulls);
+	}
+
+	if (seg != NULL)
+		dsm_detach(seg);
+	return (Datum) 0;
+}
+
+/* DmuQueueRowConsumer */
+static void
+count_waiting(const DmuQueueRow *row, void *arg)
+{
+	Backlog    *backlog = (Backlog *) arg;
+	Waiting    *waiting = &backlog->priorities[dmu_priority_of(row->recency_class,
+															   row->activity_class)];
+	const DmuFailure *failure = dmu_failures_find(backlog->failures,
+												  backlog->nfailures,
+												  row->dimension_user_id);
+
+	waiting->waiting++;
+	if (row->has_last_action)
+		waiting->oldest_action_at = Min(waiting->oldest_action_at,
+										row->last_action_at);
+	if (failure == NULL || !failure->held)
+		return;
+	waiting->held++;
+	waiting->held_until = Min(waiting->held_until, failure->next_attempt_at);
+}
+
+Datum
+datamart_users_get_backlog(PG_FUNCTION_ARGS)
+{
+	Backlog		backlog = {0};
+	DmuWarehouse *warehouse = dmu_warehouse_resolve();
+
+	dmu_warehouse_check_privileges(warehouse, false);
+	InitMaterializedSRF(fcinfo, 0);
+	for (int p = 0; p < DMU_NPRIORITIES; p++)
+	{
+		TIMESTAMP_NOEND(backlog.priorities[p].held_until);
+		TIMESTAMP_NOEND(backlog.priorities[p].oldest_action_at);
+	}
+	backlog.nfailures = dmu_failures_list(&backlog.failures);
+	(void) dmu_priority_run(warehouse, 0, NULL, 0, count_waiting, &backlog);
+
+	for (int p = 0; p < DMU_NPRIORITIES; p++)
+	{
+		const Waiting *waiting = &backlog.priorities[p];
+		Datum		values[5];
+		bool		nulls[5] = {false};
+
+		values[0] = CStringGetTextDatum(dmu_priority_name((DmuPriority) p));
+		values[1] = Int64GetDatum(waiting->waiting);
+		values[2] = Int64GetDatum(waiting->held);
+		values[3] = TimestampTzGetDatum(waiting->held_until);
+		values[4] = TimestampTzGetDatum(waiting->oldest_action_at);
+		nulls[3] = TIMESTAMP_IS_NOEND(waiting->held_until);
+		nulls[4] = TIMESTAMP_IS_NOEND(waiting->oldest_action_at);
+		put_row(fcinfo, values, nulls);
+	}
+	return (Datum) 0;
+}
