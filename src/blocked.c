@@ -39,17 +39,20 @@ dmu_blocked_by_me(int pid)
 	{
 		Datum		blockers = DirectFunctionCall1(pg_blocking_pids,
 												   Int32GetDatum(list_nth_int(chain, i)));
-		ArrayType  *array = DatumGetArrayTypeP(blockers);
-		int			nblockers = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
-		const int32 *pids = (const int32 *) ARR_DATA_PTR(array);
+		Datum	   *pids;
+		int			npids;
 
-		for (int j = 0; j < nblockers; j++)
+		deconstruct_array(DatumGetArrayTypeP(blockers), INT4OID, sizeof(int32),
+						  true, TYPALIGN_INT, &pids, NULL, &npids);
+		for (int j = 0; j < npids; j++)
 		{
-			if (pids[j] == MyProcPid)
+			int			blocker = DatumGetInt32(pids[j]);
+
+			if (blocker == MyProcPid)
 				return true;
 			/* A prepared transaction is 0, and waits for nobody. */
-			if (pids[j] != 0)
-				chain = list_append_unique_int(chain, pids[j]);
+			if (blocker != 0)
+				chain = list_append_unique_int(chain, blocker);
 		}
 	}
 	return false;

@@ -75,7 +75,7 @@ dmu_privilege_relation(Oid relation, const char *name, AclMode mode,
 		appendStringInfo(&privilege, ", %s", column2);
 	appendStringInfoChar(&privilege, ')');
 
-	for (int i = 0; i < lengthof(columns) && columns[i] != NULL; i++)
+	for (int i = 0; i < (int) lengthof(columns) && columns[i] != NULL; i++)
 	{
 		AttrNumber	attnum = get_attnum(relation, columns[i]);
 

@@ -152,7 +152,7 @@ choose_procedure(List *names, Oid key_type, Oid *argtype, bool *ambiguous)
 		types[1] = INT4OID;
 	}
 
-	for (int i = 0; i < lengthof(types); i++)
+	for (int i = 0; i < (int) lengthof(types); i++)
 	{
 		Oid			procedure = called_routine(names, types[i], ambiguous);
 

@@ -256,7 +256,7 @@ define_order_settings(void)
 void
 dmu_settings_init(void)
 {
-	for (int i = 0; i < lengthof(int_settings); i++)
+	for (int i = 0; i < (int) lengthof(int_settings); i++)
 	{
 		const IntSetting *s = &int_settings[i];
 

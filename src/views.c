@@ -154,7 +154,7 @@ datamart_users_get_workers(PG_FUNCTION_ARGS)
 		uint32		state = pg_atomic_read_u32(&slot->state);
 		bool		at_work = (state == DMU_WORKER_REFRESHING ||
 							   state == DMU_WORKER_RECORDING);
-		DmuTally	tally = {{0}};
+		DmuTally	tally = {.total_usec = 0};
 		Datum		values[8];
 		bool		nulls[8] = {false};
 

@@ -269,7 +269,7 @@ dmu_worker_run(DmuControl *control, int number)
 												  ALLOCSET_DEFAULT_SIZES);
 	DmuQueueEntry entry;
 	DmuOutcome	outcome;
-	DmuTally	tally = {{0}};
+	DmuTally	tally = {.total_usec = 0};
 	int64		done = 0;
 
 	run->control = control;

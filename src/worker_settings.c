@@ -39,7 +39,7 @@ refuse_parameter(const char *name)
 {
 	bool		refused = pg_strncasecmp(name, PREFIX, strlen(PREFIX)) == 0;
 
-	for (int i = 0; i < lengthof(refused_parameters) && !refused; i++)
+	for (int i = 0; i < (int) lengthof(refused_parameters) && !refused; i++)
 		refused = pg_strcasecmp(name, refused_parameters[i]) == 0;
 
 	if (refused)
