@@ -149,7 +149,7 @@ require_column(Oid relation, const RelationSetting *setting,
 						 setting->name)));
 
 	base_type = getBaseType(get_atttype(relation, attnum));
-	for (int i = 0; i < lengthof(types->oids); i++)
+	for (int i = 0; i < (int) lengthof(types->oids); i++)
 	{
 		if (OidIsValid(base_type) && types->oids[i] == base_type)
 			return base_type;
