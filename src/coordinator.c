@@ -9,7 +9,7 @@
  *		can outlive its caller, and so that the caller holds no lock on the
  *		warehouse while it waits.
  *
- *		Whatever goes wrong on the way, finish() runs: the history has the
+ *		Whatever goes wrong on the way, finish.c has its turn: the history has the
  *		last word on every cycle whose running row was committed.  Only if the
  *		process is terminated does that row stay; the next cycle finds it.
  *
@@ -21,17 +21,16 @@
 #include "directory.h"
 #include "errors.h"
 #include "failures.h"
+#include "finish.h"
 #include "history.h"
 #include "launch.h"
 #include "miscadmin.h"
-#include "names.h"
 #include "ownersql.h"
 #include "pgstat.h"
 #include "priority.h"
 #include "queue.h"
 #include "settings.h"
 #include "storage/ipc.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "watchdog.h"
@@ -246,170 +245,6 @@ launch_workers(Coordination *c)
 					control->cycle_id, 1 + c->nworkers)));
 }
 
-/*
- * Waits for the other workers.  They stop by themselves, if need be by the
- * stop flag; a cancel of ours sets that.
- */
-static void
-wait_for_workers(Coordination *c)
-{
-	DmuError   *error = palloc(sizeof(DmuError));
-	volatile bool done = false;
-
-	while (!done)
-	{
-		PG_TRY();
-		{
-			dmu_launch_wait(c->workers, c->nworkers);
-			done = true;
-		}
-		PG_CATCH();
-		{
-			dmu_error_catch(error, c->context);
-			if (dmu_queue_claim_error(c->control))
-				c->control->error = *error;
-			dmu_queue_request_stop(c->control, DMU_STOP_ABORT);
-		}
-		PG_END_TRY();
-	}
-	pfree(error);
-}
-
-/*
- * A worker that was terminated in the midst of a refresh could not write down
- * what became of it.
- */
-static void
-count_lost_workers(Coordination *c)
-{
-	DmuControl *control = c->control;
-	DmuError   *error = palloc(sizeof(DmuError));
-
-	for (int i = DMU_COORDINATOR; i < control->nslots; i++)
-	{
-		DmuSlot    *slot = &control->slots[i];
-		uint32		state = pg_atomic_read_u32(&slot->state);
-		int64		id = (int64) pg_atomic_read_u64(&slot->dimension_user_id);
-
-		if (state != DMU_WORKER_REFRESHING && state != DMU_WORKER_RECORDING)
-			continue;
-		if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
-		{
-			dmu_slot_set_state(slot, DMU_WORKER_DONE);
-			continue;
-		}
-
-		dmu_error_set(error, ERRCODE_ADMIN_SHUTDOWN,
-					  psprintf("worker %d was terminated during the refresh", i + 1),
-					  NULL, NULL);
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("worker %d: failed to process datamart user " INT64_FORMAT ": %s",
-						i + 1, id, error->message)));
-		dmu_worker_record_failure(control, id, error);
-		dmu_slot_end(control, slot, DMU_FAILED);
-		dmu_slot_set_state(slot, DMU_WORKER_DONE);
-	}
-	pfree(error);
-}
-
-static DmuStatus
-final_status(Coordination *c, const DmuTally *total)
-{
-	DmuControl *control = c->control;
-
-	switch (dmu_queue_stop(control))
-	{
-		case DMU_STOP_ABORT:
-			return DMU_STATUS_ABORTED;
-		case DMU_STOP_FAILED:
-			return DMU_STATUS_FAILED;
-		case DMU_STOP_CANCEL:
-		case DMU_STOP_TIME_LIMIT:
-			/* It may have come when everything was done. */
-			if (dmu_queue_phase(control) >= DMU_PHASE_QUEUED &&
-				dmu_tally_done(total) == control->found)
-				return DMU_STATUS_COMPLETED;
-			return dmu_queue_stop(control) == DMU_STOP_CANCEL ?
-				DMU_STATUS_CANCELLED : DMU_STATUS_TIME_LIMIT;
-		case DMU_STOP_NONE:
-			break;
-	}
-	return DMU_STATUS_COMPLETED;
-}
-
-/* What the history and the caller are told. */
-static void
-make_result(Coordination *c, DmuCycleResult *result)
-{
-	DmuControl *control = c->control;
-
-	memset(result, 0, sizeof(*result));
-	dmu_queue_tally(control, -1, &result->total);
-	result->cycle_id = control->cycle_id;
-	result->status = final_status(c, &result->total);
-	result->backlog = control->backlog;
-	result->found = control->found;
-	result->started_at = control->started_at;
-	result->finished_at = GetCurrentTimestamp();
-	for (int i = 0; i < control->nslots; i++)
-	{
-		if (pg_atomic_read_u32(&control->slots[i].state) != DMU_WORKER_EMPTY)
-			result->workers++;
-	}
-}
-
-/*
- * Writes the history in a synchronous commit.  Flushing its WAL makes every
- * asynchronous commit of the workers durable, too: what the cycle reports as
- * processed is.  With a synchronous standby it waits as the caller would.
- */
-static void
-write_history(Coordination *c, const DmuCycleResult *result)
-{
-	DmuControl *control = c->control;
-	const char *synchronous_commit = control->identity.synchronous_commit;
-	DmuTally	tallies[DMU_NPRIORITIES];
-	DmuProfile *profile = palloc(sizeof(DmuProfile));
-	DmuCycleEnd end;
-
-	for (int p = 0; p < DMU_NPRIORITIES; p++)
-		dmu_queue_tally(control, p, &tallies[p]);
-
-	end.result = result;
-	end.max_users = control->max_users;
-	end.prioritisation_usec = control->queued_at != 0 ?
-		control->queued_at - control->started_at : -1;
-	end.message = control->error.sqlerrcode != 0 ? control->error.message : NULL;
-	end.found_by_priority = control->found_by_priority;
-	end.by_priority = tallies;
-	dmu_queue_profile(control, profile);
-	end.profile = profile;
-
-	begin_transaction();
-	if (strcmp(synchronous_commit, "off") == 0)
-		synchronous_commit = "local";
-	(void) set_config_option("synchronous_commit", synchronous_commit,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
-	dmu_history_end(&end, dmu_history_retention);
-	end_transaction(c);
-}
-
-static void
-log_summary(const DmuCycleResult *result)
-{
-	const int64 *outcomes = result->total.outcomes;
-
-	ereport(LOG,
-			(errmsg("datamart_users cycle " INT64_FORMAT ": %s, processed " INT64_FORMAT " of %d datamart users (" INT64_FORMAT " failed, " INT64_FORMAT " skipped, " INT64_FORMAT " deferred) with %d workers in %.1f seconds",
-					result->cycle_id, dmu_status_name(result->status),
-					outcomes[DMU_PROCESSED], result->found,
-					outcomes[DMU_FAILED], outcomes[DMU_SKIPPED],
-					outcomes[DMU_DEFERRED], result->workers,
-					(result->finished_at - result->started_at) / 1000000.0)));
-}
-
 /* An error that ends the cycle, on its way to history and caller. */
 static void
 note_error(Coordination *c, const DmuError *error)
@@ -421,32 +256,9 @@ note_error(Coordination *c, const DmuError *error)
 	if (canceled && dmu_queue_stop(control) == DMU_STOP_CANCEL)
 		return;
 
-	if (dmu_queue_claim_error(control))
-		control->error = *error;
-	dmu_queue_request_stop(control,
-						   canceled ? DMU_STOP_ABORT : DMU_STOP_FAILED);
-}
-
-/* The end of a cycle, of whatever kind. */
-static void
-finish(Coordination *c)
-{
-	DmuControl *control = c->control;
-	DmuCycleResult result;
-
-	if (c->workers != NULL)
-	{
-		wait_for_workers(c);
-		count_lost_workers(c);
-	}
-
-	make_result(c, &result);
-	if (control->cycle_id != 0)
-	{
-		write_history(c, &result);
-		log_summary(&result);
-	}
-	control->result = result;
+	dmu_queue_stop_with_error(control,
+							  canceled ? DMU_STOP_ABORT : DMU_STOP_FAILED,
+							  error);
 }
 
 void
@@ -488,7 +300,7 @@ dmu_coordinator_main(Datum main_arg)
 
 	PG_TRY();
 	{
-		finish(c);
+		dmu_finish_cycle(c->control, c->workers, c->nworkers);
 	}
 	PG_CATCH();
 	{

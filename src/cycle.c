@@ -16,9 +16,7 @@
  */
 #include "cycle.h"
 
-#include "blocked.h"
 #include "catalog/pg_authid.h"
-#include "compat.h"
 #include "directory.h"
 #include "errors.h"
 #include "history.h"
@@ -31,14 +29,10 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
-#include "tcop/tcopprot.h"
 #include "utils/acl.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "watch.h"
 #include "watchdog.h"
-
-/* How often a waiting backend looks around, milliseconds. */
-#define DMU_LOOK_INTERVAL 1000
 
 /* How often it looks at a cycle that does not know of it, milliseconds. */
 #define DMU_POLL_INTERVAL 100
@@ -57,14 +51,6 @@ typedef struct OwnCycle
 	BackgroundWorkerHandle *coordinator;
 } OwnCycle;
 
-/* What a waiting backend remembers between two looks. */
-typedef struct Watch
-{
-	MemoryContext context;		/* reset at every look */
-	TimestampTz looked_at;
-	TimestampTz reported_at;	/* the last NOTICE */
-} Watch;
-
 /*
  * on_dsm_detach callback: this backend has nothing more to do with the cycle.
  * If it was to wait for the end, or did not even get the id, there must be
@@ -81,107 +67,6 @@ leave_cycle(dsm_segment *seg, Datum arg)
 		dmu_queue_request_stop(control, DMU_STOP_CANCEL);
 }
 
-/* A client that has gone is noticed here, and not when we have a result. */
-static void
-check_client(void)
-{
-	if (MyProcPort == NULL || whereToSendOutput != DestRemote ||
-		!WaitEventSetCanReportClosed())
-		return;
-	if (!pq_check_connection())
-	{
-		ClientConnectionLost = true;
-		InterruptPending = true;
-	}
-	CHECK_FOR_INTERRUPTS();
-}
-
-static void
-raise_blocked(int pid, int64 dimension_user_id)
-{
-	char	   *object = dmu_blocked_object(pid);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
-			 errmsg("deadlock detected between this session and the cycle that it waits for"),
-			 dimension_user_id != 0 ?
-			 errdetail("The worker with process ID %d, at work on datamart user " INT64_FORMAT ", waits for %s, which is locked by this session (process ID %d) or by one that waits for it.",
-					   pid, dimension_user_id,
-					   object != NULL ? object : "a lock", MyProcPid) :
-			 errdetail("The coordinator with process ID %d waits for %s, which is locked by this session (process ID %d) or by one that waits for it.",
-					   pid, object != NULL ? object : "a lock", MyProcPid),
-			 errhint("Call the function in a statement and a transaction of its own.")));
-}
-
-/*
- * Only a process that has been at the same thing for a while can be waiting;
- * the lock table is left alone otherwise.
- */
-static void
-check_blocked(DmuControl *control, TimestampTz now)
-{
-	for (int i = 0; i < control->nslots; i++)
-	{
-		DmuSlot    *slot = &control->slots[i];
-		uint32		state = pg_atomic_read_u32(&slot->state);
-		int			pid = (int) pg_atomic_read_u32(&slot->pid);
-		bool		at_work = (state == DMU_WORKER_REFRESHING ||
-							   state == DMU_WORKER_RECORDING);
-		TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
-
-		/* The coordinator has other work before and after. */
-		if (pid == 0 || (i > 0 && !at_work) ||
-			!TimestampDifferenceExceeds(since, now, DMU_LOOK_INTERVAL))
-			continue;
-		if (dmu_blocked_by_me(pid))
-			raise_blocked(pid, at_work ?
-						  (int64) pg_atomic_read_u64(&slot->dimension_user_id) : 0);
-	}
-}
-
-static void
-watch_begin(Watch *watch)
-{
-	watch->context = AllocSetContextCreate(CurrentMemoryContext,
-										   "datamart_users watch",
-										   ALLOCSET_DEFAULT_SIZES);
-	watch->looked_at = GetCurrentTimestamp();
-	watch->reported_at = watch->looked_at;
-}
-
-/* What a backend does while it waits for any cycle. */
-static void
-look_around(Watch *watch, DmuControl *control)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	MemoryContext old_context;
-
-	if (!TimestampDifferenceExceeds(watch->looked_at, now, DMU_LOOK_INTERVAL))
-		return;
-	watch->looked_at = now;
-
-	old_context = MemoryContextSwitchTo(watch->context);
-	check_client();
-	check_blocked(control, now);
-	MemoryContextSwitchTo(old_context);
-	MemoryContextReset(watch->context);
-}
-
-/* The NOTICE of a backend that waits for its own cycle. */
-static void
-report_progress(Watch *watch, DmuControl *control)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (dmu_progress_interval == 0 ||
-		dmu_queue_phase(control) < DMU_PHASE_QUEUED ||
-		!TimestampDifferenceExceeds(watch->reported_at, now,
-									dmu_progress_interval))
-		return;
-	dmu_progress_notice(control);
-	watch->reported_at = now;
-}
-
 static void
 sleep_on_latch(long timeout)
 {
@@ -194,8 +79,8 @@ static long
 own_wait_timeout(void)
 {
 	if (dmu_progress_interval == 0)
-		return DMU_LOOK_INTERVAL;
-	return Min(DMU_LOOK_INTERVAL, dmu_progress_interval);
+		return DMU_WATCH_INTERVAL;
+	return Min(DMU_WATCH_INTERVAL, dmu_progress_interval);
 }
 
 /* Makes segment and coordinator. */
@@ -248,17 +133,17 @@ reached(OwnCycle *cycle, DmuPhase wanted)
 static void
 wait_for_phase(OwnCycle *cycle, DmuPhase phase)
 {
-	Watch		watch;
+	DmuWatch	watch;
 
-	watch_begin(&watch);
+	dmu_watch_begin(&watch);
 	while (!reached(cycle, phase))
 	{
-		report_progress(&watch, cycle->control);
-		look_around(&watch, cycle->control);
+		dmu_watch_report(&watch, cycle->control);
+		dmu_watch_look(&watch, cycle->control);
 		sleep_on_latch(own_wait_timeout());
 		CHECK_FOR_INTERRUPTS();
 	}
-	MemoryContextDelete(watch.context);
+	dmu_watch_end(&watch);
 }
 
 /*
@@ -361,14 +246,14 @@ follow_running(dsm_handle handle, int64 cycle_id, int64 timeout,
 	dsm_segment *seg;
 	DmuControl *control = dmu_queue_attach(handle, &seg);
 	bool		found = false;
-	Watch		watch;
+	DmuWatch	watch;
 
 	if (control == NULL)
 		return false;
 
 	if (stop != DMU_STOP_NONE)
 		dmu_queue_request_stop(control, stop);
-	watch_begin(&watch);
+	dmu_watch_begin(&watch);
 	while (cycle_id == 0 || control->cycle_id == cycle_id)
 	{
 		found = true;
@@ -389,11 +274,11 @@ follow_running(dsm_handle handle, int64 cycle_id, int64 timeout,
 			found = false;
 			break;
 		}
-		look_around(&watch, control);
+		dmu_watch_look(&watch, control);
 		sleep_on_latch(DMU_POLL_INTERVAL);
 		CHECK_FOR_INTERRUPTS();
 	}
-	MemoryContextDelete(watch.context);
+	dmu_watch_end(&watch);
 	if (seg != NULL)
 		dsm_detach(seg);
 	return found;

@@ -218,13 +218,15 @@ dmu_queue_request_stop(DmuControl *control, DmuStop stop)
 	}
 }
 
-bool
-dmu_queue_claim_error(DmuControl *control)
+void
+dmu_queue_stop_with_error(DmuControl *control, DmuStop stop,
+						  const DmuError *error)
 {
 	uint32		expected = 0;
 
-	return pg_atomic_compare_exchange_u32(&control->error_claimed,
-										  &expected, 1);
+	if (pg_atomic_compare_exchange_u32(&control->error_claimed, &expected, 1))
+		control->error = *error;
+	dmu_queue_request_stop(control, stop);
 }
 
 void

@@ -193,8 +193,12 @@ extern DmuStop dmu_queue_stop(DmuControl *control);
 /* Never weakens an earlier request.  Async-signal-safe. */
 extern void dmu_queue_request_stop(DmuControl *control, DmuStop stop);
 
-/* True if the error is now the caller's to write. */
-extern bool dmu_queue_claim_error(DmuControl *control);
+/*
+ * The same, with the error that ends the cycle; if there is one already, that
+ * one stays.
+ */
+extern void dmu_queue_stop_with_error(DmuControl *control, DmuStop stop,
+									  const DmuError *error);
 
 /* For the worker that owns the slot. */
 extern void dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state);

@@ -43,15 +43,6 @@ typedef struct WorkerRun
 	DmuError	error;			/* of the last datamart user */
 } WorkerRun;
 
-/* Ends the cycle with an error, unless another process was first. */
-static void
-stop_with_error(DmuControl *control, DmuStop stop, const DmuError *error)
-{
-	if (dmu_queue_claim_error(control))
-		control->error = *error;
-	dmu_queue_request_stop(control, stop);
-}
-
 /* True if no further datamart user is to be claimed. */
 static bool
 must_stop(WorkerRun *run)
@@ -71,7 +62,7 @@ must_stop(WorkerRun *run)
 			dmu_error_set(&run->error, ERRCODE_QUERY_CANCELED,
 						  "canceling cycle because its coordinator was canceled",
 						  NULL, NULL);
-			stop_with_error(control, DMU_STOP_ABORT, &run->error);
+			dmu_queue_stop_with_error(control, DMU_STOP_ABORT, &run->error);
 		}
 	}
 	CHECK_FOR_INTERRUPTS();
@@ -185,7 +176,7 @@ handle_failure(WorkerRun *run, const DmuQueueEntry *entry, bool out_of_time)
 	if (run->error.sqlerrcode == ERRCODE_QUERY_CANCELED && !out_of_time &&
 		run->number == DMU_COORDINATOR)
 	{
-		stop_with_error(control, DMU_STOP_ABORT, &run->error);
+		dmu_queue_stop_with_error(control, DMU_STOP_ABORT, &run->error);
 		return false;
 	}
 
@@ -193,7 +184,7 @@ handle_failure(WorkerRun *run, const DmuQueueEntry *entry, bool out_of_time)
 	explain_failure(run, out_of_time);
 	if (!warehouse_exists(run))
 	{
-		stop_with_error(control, DMU_STOP_FAILED, &run->error);
+		dmu_queue_stop_with_error(control, DMU_STOP_FAILED, &run->error);
 		return false;
 	}
 	report_failure(run, entry->dimension_user_id);

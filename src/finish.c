@@ -1,0 +1,202 @@
+/*-------------------------------------------------------------------------
+ *
+ * finish.c
+ *		The end of a cycle, of whatever kind.
+ *
+ *		Part of the coordinator: waits for its workers, settles what those left
+ *		undone that were terminated, makes up the result and writes it into the
+ *		history.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "finish.h"
+
+#include "access/xact.h"
+#include "errors.h"
+#include "history.h"
+#include "miscadmin.h"
+#include "names.h"
+#include "settings.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "worker.h"
+
+/*
+ * Waits for the other workers.  They stop by themselves, if need be by the
+ * stop flag; a cancel of ours sets that.
+ */
+static void
+wait_for_workers(DmuControl *control, BackgroundWorkerHandle **workers,
+				 int nworkers)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuError   *error = palloc(sizeof(DmuError));
+	volatile bool done = false;
+
+	while (!done)
+	{
+		PG_TRY();
+		{
+			dmu_launch_wait(workers, nworkers);
+			done = true;
+		}
+		PG_CATCH();
+		{
+			dmu_error_catch(error, context);
+			dmu_queue_stop_with_error(control, DMU_STOP_ABORT, error);
+		}
+		PG_END_TRY();
+	}
+	pfree(error);
+}
+
+/*
+ * A worker that was terminated in the midst of a refresh could not write down
+ * what became of it.
+ */
+static void
+count_lost_workers(DmuControl *control)
+{
+	DmuError   *error = palloc(sizeof(DmuError));
+
+	for (int i = DMU_COORDINATOR; i < control->nslots; i++)
+	{
+		DmuSlot    *slot = &control->slots[i];
+		uint32		state = pg_atomic_read_u32(&slot->state);
+		int64		id = (int64) pg_atomic_read_u64(&slot->dimension_user_id);
+
+		if (state != DMU_WORKER_REFRESHING && state != DMU_WORKER_RECORDING)
+			continue;
+		if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
+		{
+			dmu_slot_set_state(slot, DMU_WORKER_DONE);
+			continue;
+		}
+
+		dmu_error_set(error, ERRCODE_ADMIN_SHUTDOWN,
+					  psprintf("worker %d was terminated during the refresh", i + 1),
+					  NULL, NULL);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("worker %d: failed to process datamart user " INT64_FORMAT ": %s",
+						i + 1, id, error->message)));
+		dmu_worker_record_failure(control, id, error);
+		dmu_slot_end(control, slot, DMU_FAILED);
+		dmu_slot_set_state(slot, DMU_WORKER_DONE);
+	}
+	pfree(error);
+}
+
+static DmuStatus
+final_status(DmuControl *control, const DmuTally *total)
+{
+	switch (dmu_queue_stop(control))
+	{
+		case DMU_STOP_ABORT:
+			return DMU_STATUS_ABORTED;
+		case DMU_STOP_FAILED:
+			return DMU_STATUS_FAILED;
+		case DMU_STOP_CANCEL:
+		case DMU_STOP_TIME_LIMIT:
+			/* It may have come when everything was done. */
+			if (dmu_queue_phase(control) >= DMU_PHASE_QUEUED &&
+				dmu_tally_done(total) == control->found)
+				return DMU_STATUS_COMPLETED;
+			return dmu_queue_stop(control) == DMU_STOP_CANCEL ?
+				DMU_STATUS_CANCELLED : DMU_STATUS_TIME_LIMIT;
+		case DMU_STOP_NONE:
+			break;
+	}
+	return DMU_STATUS_COMPLETED;
+}
+
+/* What the history and the caller are told. */
+static void
+make_result(DmuControl *control, DmuCycleResult *result)
+{
+	memset(result, 0, sizeof(*result));
+	dmu_queue_tally(control, -1, &result->total);
+	result->cycle_id = control->cycle_id;
+	result->status = final_status(control, &result->total);
+	result->backlog = control->backlog;
+	result->found = control->found;
+	result->started_at = control->started_at;
+	result->finished_at = GetCurrentTimestamp();
+	for (int i = 0; i < control->nslots; i++)
+	{
+		if (pg_atomic_read_u32(&control->slots[i].state) != DMU_WORKER_EMPTY)
+			result->workers++;
+	}
+}
+
+/*
+ * Writes the history in a synchronous commit.  Flushing its WAL makes every
+ * asynchronous commit of the workers durable, too: what the cycle reports as
+ * processed is.  With a synchronous standby it waits as the caller would.
+ */
+static void
+write_history(DmuControl *control, const DmuCycleResult *result)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const char *synchronous_commit = control->identity.synchronous_commit;
+	DmuTally	tallies[DMU_NPRIORITIES];
+	DmuProfile *profile = palloc(sizeof(DmuProfile));
+	DmuCycleEnd end;
+
+	for (int p = 0; p < DMU_NPRIORITIES; p++)
+		dmu_queue_tally(control, p, &tallies[p]);
+
+	end.result = result;
+	end.max_users = control->max_users;
+	end.prioritisation_usec = control->queued_at != 0 ?
+		control->queued_at - control->started_at : -1;
+	end.message = control->error.sqlerrcode != 0 ? control->error.message : NULL;
+	end.found_by_priority = control->found_by_priority;
+	end.by_priority = tallies;
+	dmu_queue_profile(control, profile);
+	end.profile = profile;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (strcmp(synchronous_commit, "off") == 0)
+		synchronous_commit = "local";
+	(void) set_config_option("synchronous_commit", synchronous_commit,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	dmu_history_end(&end, dmu_history_retention);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+static void
+log_summary(const DmuCycleResult *result)
+{
+	const int64 *outcomes = result->total.outcomes;
+
+	ereport(LOG,
+			(errmsg("datamart_users cycle " INT64_FORMAT ": %s, processed " INT64_FORMAT " of %d datamart users (" INT64_FORMAT " failed, " INT64_FORMAT " skipped, " INT64_FORMAT " deferred) with %d workers in %.1f seconds",
+					result->cycle_id, dmu_status_name(result->status),
+					outcomes[DMU_PROCESSED], result->found,
+					outcomes[DMU_FAILED], outcomes[DMU_SKIPPED],
+					outcomes[DMU_DEFERRED], result->workers,
+					(result->finished_at - result->started_at) / 1000000.0)));
+}
+
+void
+dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
+				 int nworkers)
+{
+	DmuCycleResult result;
+
+	wait_for_workers(control, workers, nworkers);
+	count_lost_workers(control);
+	make_result(control, &result);
+	if (control->cycle_id != 0)
+	{
+		write_history(control, &result);
+		log_summary(&result);
+	}
+	control->result = result;
+}

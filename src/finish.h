@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * finish.h
+ *		The end of a cycle, of whatever kind.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_FINISH_H
+#define DMU_FINISH_H
+
+#include "launch.h"
+
+/*
+ * Waits for the other workers of a cycle, and writes its result into the
+ * control segment and, if it got as far as having a row there, the history.
+ * No transaction may be open.  Raises whatever keeps the history from being
+ * written; the workers have stopped by then.
+ */
+extern void dmu_finish_cycle(DmuControl *control,
+							 BackgroundWorkerHandle **workers, int nworkers);
+
+#endif							/* DMU_FINISH_H */

@@ -1,0 +1,126 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch.c
+ *		What a backend has to look after while it waits for a cycle.
+ *
+ *		It waits on its latch, so it hears neither of a client that has gone
+ *		nor of a deadlock that it is part of, unless it looks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "watch.h"
+
+#include "blocked.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "progress.h"
+#include "settings.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* A client that has gone is noticed here, and not when we have a result. */
+static void
+check_client(void)
+{
+	if (MyProcPort == NULL || whereToSendOutput != DestRemote ||
+		!WaitEventSetCanReportClosed())
+		return;
+	if (!pq_check_connection())
+	{
+		ClientConnectionLost = true;
+		InterruptPending = true;
+	}
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+raise_blocked(int pid, int64 dimension_user_id)
+{
+	char	   *object = dmu_blocked_object(pid);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+			 errmsg("deadlock detected between this session and the cycle that it waits for"),
+			 dimension_user_id != 0 ?
+			 errdetail("The worker with process ID %d, at work on datamart user " INT64_FORMAT ", waits for %s, which is locked by this session (process ID %d) or by one that waits for it.",
+					   pid, dimension_user_id,
+					   object != NULL ? object : "a lock", MyProcPid) :
+			 errdetail("The coordinator with process ID %d waits for %s, which is locked by this session (process ID %d) or by one that waits for it.",
+					   pid, object != NULL ? object : "a lock", MyProcPid),
+			 errhint("Call the function in a statement and a transaction of its own.")));
+}
+
+/*
+ * Only a process that has been at the same thing for a while can be waiting;
+ * the lock table is left alone otherwise.
+ */
+static void
+check_blocked(DmuControl *control, TimestampTz now)
+{
+	for (int i = 0; i < control->nslots; i++)
+	{
+		DmuSlot    *slot = &control->slots[i];
+		uint32		state = pg_atomic_read_u32(&slot->state);
+		int			pid = (int) pg_atomic_read_u32(&slot->pid);
+		bool		at_work = (state == DMU_WORKER_REFRESHING ||
+							   state == DMU_WORKER_RECORDING);
+		TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+
+		/* The coordinator has other work before and after. */
+		if (pid == 0 || (i > 0 && !at_work) ||
+			!TimestampDifferenceExceeds(since, now, DMU_WATCH_INTERVAL))
+			continue;
+		if (dmu_blocked_by_me(pid))
+			raise_blocked(pid, at_work ?
+						  (int64) pg_atomic_read_u64(&slot->dimension_user_id) : 0);
+	}
+}
+
+void
+dmu_watch_begin(DmuWatch *watch)
+{
+	watch->context = AllocSetContextCreate(CurrentMemoryContext,
+										   "datamart_users watch",
+										   ALLOCSET_DEFAULT_SIZES);
+	watch->looked_at = GetCurrentTimestamp();
+	watch->reported_at = watch->looked_at;
+}
+
+void
+dmu_watch_look(DmuWatch *watch, DmuControl *control)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	MemoryContext old_context;
+
+	if (!TimestampDifferenceExceeds(watch->looked_at, now, DMU_WATCH_INTERVAL))
+		return;
+	watch->looked_at = now;
+
+	old_context = MemoryContextSwitchTo(watch->context);
+	check_client();
+	check_blocked(control, now);
+	MemoryContextSwitchTo(old_context);
+	MemoryContextReset(watch->context);
+}
+
+void
+dmu_watch_report(DmuWatch *watch, DmuControl *control)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (dmu_progress_interval == 0 ||
+		dmu_queue_phase(control) < DMU_PHASE_QUEUED ||
+		!TimestampDifferenceExceeds(watch->reported_at, now,
+									dmu_progress_interval))
+		return;
+	dmu_progress_notice(control);
+	watch->reported_at = now;
+}
+
+void
+dmu_watch_end(DmuWatch *watch)
+{
+	MemoryContextDelete(watch->context);
+}
