@@ -53,6 +53,13 @@
 #define dmu_guc_malloc(size) malloc(size)
 #endif
 
+/* 17 merged this function with the one that takes a stronger lock, too. */
+#if PG_VERSION_NUM >= 170000
+#define dmu_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode), false)
+#else
+#define dmu_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
+#endif
+
 /* 16 put one function in the place of one per catalog. */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_namespace.h"

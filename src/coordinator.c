@@ -29,6 +29,7 @@
 #include "pgstat.h"
 #include "priority.h"
 #include "queue.h"
+#include "session.h"
 #include "settings.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
@@ -69,21 +70,6 @@ coordinator_exit(int code, Datum arg)
 		TerminateBackgroundWorker(c->workers[i]);
 }
 
-static void
-begin_transaction(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-}
-
-/* Ends a transaction and returns to the context that lives with the cycle. */
-static void
-end_transaction(Coordination *c)
-{
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(c->context);
-}
-
 /* Another process has the cycle lock; says which cycle that is, if it can. */
 static void
 raise_already_running(void)
@@ -121,7 +107,7 @@ begin_cycle(Coordination *c)
 	int			aborted;
 	int			suspects;
 
-	begin_transaction();
+	dmu_session_begin();
 	dmu_owner_protect();
 	if (!dmu_directory_enter(c->handle))
 		raise_already_running();
@@ -143,7 +129,7 @@ begin_cycle(Coordination *c)
 											dmu_retry_delay,
 											dmu_retry_delay_max);
 	control->cycle_id = dmu_history_begin(&start);
-	end_transaction(c);
+	dmu_session_commit(c->context);
 
 	dmu_launch_announce(control, DMU_COORDINATOR);
 	dmu_queue_set_phase(control, DMU_PHASE_RUNNING);
@@ -187,7 +173,7 @@ prioritise(Coordination *c)
 	int			nheld;
 
 	pgstat_report_activity(STATE_RUNNING, "datamart_users: prioritisation");
-	begin_transaction();
+	dmu_session_begin();
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	MemoryContextSwitchTo(c->context);
 
@@ -207,7 +193,7 @@ prioritise(Coordination *c)
 	pfree(c->entries);
 	pfree(held);
 	pfree(c->failures);
-	end_transaction(c);
+	dmu_session_commit(c->context);
 
 	control->workers_wanted = Max(1, Min(control->request.workers, control->found));
 	control->queued_at = GetCurrentTimestamp();

@@ -22,6 +22,6 @@ extern void dmu_error_set(DmuError *error, int sqlerrcode, const char *message,
 						  const char *detail, const char *hint);
 
 /* Raises it again, at ERROR, in this process. */
-extern void dmu_error_raise(const DmuError *error) pg_attribute_noreturn();
+extern void dmu_error_raise(const DmuError *error);
 
 #endif							/* DMU_ERRORS_H */

@@ -17,10 +17,10 @@
  */
 #include "failures.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "ownersql.h"
+#include "session.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -145,11 +145,11 @@ dmu_failures_held(const DmuFailure *failures, int nfailures, int *nheld)
 void
 dmu_failures_note_suspect(int worker, int64 dimension_user_id, int64 cycle_id)
 {
+	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
 	DmuParam	params[3];
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	dmu_session_begin();
 	(void) set_config_option("synchronous_commit", "local",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 							 true, 0, false);
@@ -165,7 +165,7 @@ dmu_failures_note_suspect(int worker, int64 dimension_user_id, int64 cycle_id)
 				  "       cycle_id = excluded.cycle_id",
 				  SPI_OK_INSERT, lengthof(params), params);
 	dmu_owner_leave(&scope);
-	CommitTransactionCommand();
+	dmu_session_commit(context);
 }
 
 int

@@ -11,11 +11,11 @@
  */
 #include "finish.h"
 
-#include "access/xact.h"
 #include "errors.h"
 #include "history.h"
 #include "miscadmin.h"
 #include "names.h"
+#include "session.h"
 #include "settings.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -158,16 +158,14 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	dmu_queue_profile(control, profile);
 	end.profile = profile;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	dmu_session_begin();
 	if (strcmp(synchronous_commit, "off") == 0)
 		synchronous_commit = "local";
 	(void) set_config_option("synchronous_commit", synchronous_commit,
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 							 true, 0, false);
 	dmu_history_end(&end, dmu_history_retention);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
+	dmu_session_commit(context);
 }
 
 static void

@@ -24,6 +24,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "session.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -150,12 +151,8 @@ dmu_launch_assume_session(DmuControl *control)
 	RestoreGUCState(space + libraries);
 	CommitTransactionCommand();
 
-	/*
-	 * Outside a transaction, so that an abort falls back to the caller's role
-	 * and not to the authenticated one.
-	 */
-	SetUserIdAndSecContext(identity->current_role,
-						   identity->security_context | SECURITY_LOCAL_USERID_CHANGE);
+	dmu_session_assume(identity->current_role,
+					   identity->security_context | SECURITY_LOCAL_USERID_CHANGE);
 
 	if (DMU_TRANSACTION_TIMEOUT != NULL)
 		SetConfigOption(DMU_TRANSACTION_TIMEOUT, "0", PGC_USERSET, PGC_S_SESSION);

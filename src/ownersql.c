@@ -24,6 +24,7 @@
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
+#include "compat.h"
 #include "datamart_users.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -238,7 +239,7 @@ dmu_owner_protect(void)
 	 */
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
 					   get_extension_oid(DMU_EXTENSION_NAME, true), 0);
-	if (LockHeldByMe(&tag, AccessShareLock))
+	if (dmu_lock_held_by_me(&tag, AccessShareLock))
 		return;
 	if (!registered)
 	{

@@ -27,6 +27,7 @@
 #include "errors.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "session.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -125,8 +126,7 @@ dmu_refresh_statement(DmuRefresher *refresher, int64 dimension_user_id)
 static void
 begin_transaction(void)
 {
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	dmu_session_begin();
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	BeginTransactionBlock();
 	CommitTransactionCommand();

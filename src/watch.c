@@ -36,19 +36,21 @@ check_client(void)
 }
 
 static void
-raise_blocked(int pid, int64 dimension_user_id)
+raise_blocked(DmuSlot *slot, int pid)
 {
 	char	   *object = dmu_blocked_object(pid);
+	uint32		state = pg_atomic_read_u32(&slot->state);
+	char	   *work = "";
+
+	if (state == DMU_WORKER_REFRESHING || state == DMU_WORKER_RECORDING)
+		work = psprintf(", at work on datamart user " INT64_FORMAT ",",
+						(int64) pg_atomic_read_u64(&slot->dimension_user_id));
 
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
 			 errmsg("deadlock detected between this session and the cycle that it waits for"),
-			 dimension_user_id != 0 ?
-			 errdetail("The worker with process ID %d, at work on datamart user " INT64_FORMAT ", waits for %s, which is locked by this session (process ID %d) or by one that waits for it.",
-					   pid, dimension_user_id,
-					   object != NULL ? object : "a lock", MyProcPid) :
-			 errdetail("The coordinator with process ID %d waits for %s, which is locked by this session (process ID %d) or by one that waits for it.",
-					   pid, object != NULL ? object : "a lock", MyProcPid),
+			 errdetail("Process %d of the cycle%s waits for %s, which is locked by this session (process %d) or by one that waits for it.",
+					   pid, work, object != NULL ? object : "a lock", MyProcPid),
 			 errhint("Call the function in a statement and a transaction of its own.")));
 }
 
@@ -62,19 +64,19 @@ check_blocked(DmuControl *control, TimestampTz now)
 	for (int i = 0; i < control->nslots; i++)
 	{
 		DmuSlot    *slot = &control->slots[i];
-		uint32		state = pg_atomic_read_u32(&slot->state);
 		int			pid = (int) pg_atomic_read_u32(&slot->pid);
-		bool		at_work = (state == DMU_WORKER_REFRESHING ||
-							   state == DMU_WORKER_RECORDING);
 		TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
 
-		/* The coordinator has other work before and after. */
-		if (pid == 0 || (i > 0 && !at_work) ||
+		/*
+		 * The coordinator has other work, before and after its datamart
+		 * users.
+		 */
+		if (pid == 0 ||
+			(i > 0 && pg_atomic_read_u32(&slot->state) == DMU_WORKER_DONE) ||
 			!TimestampDifferenceExceeds(since, now, DMU_WATCH_INTERVAL))
 			continue;
 		if (dmu_blocked_by_me(pid))
-			raise_blocked(pid, at_work ?
-						  (int64) pg_atomic_read_u64(&slot->dimension_user_id) : 0);
+			raise_blocked(slot, pid);
 	}
 }
 

@@ -15,7 +15,6 @@
  */
 #include "worker.h"
 
-#include "access/xact.h"
 #include "errors.h"
 #include "failures.h"
 #include "launch.h"
@@ -23,6 +22,7 @@
 #include "ownersql.h"
 #include "pgstat.h"
 #include "refresh.h"
+#include "session.h"
 #include "settings.h"
 #include "storage/ipc.h"
 #include "storage/pmsignal.h"
@@ -85,11 +85,10 @@ dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
 	HOLD_CANCEL_INTERRUPTS();
 	PG_TRY();
 	{
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
+		dmu_session_begin();
 		dmu_failures_record(dimension_user_id, control->cycle_id, error,
 							dmu_retry_delay, dmu_retry_delay_max);
-		CommitTransactionCommand();
+		dmu_session_commit(context);
 		RESUME_CANCEL_INTERRUPTS();
 	}
 	PG_CATCH();
@@ -117,12 +116,10 @@ warehouse_exists(WorkerRun *run)
 	MemoryContext context = CurrentMemoryContext;
 	bool		result;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	dmu_session_begin();
 	dmu_owner_protect();
 	result = dmu_warehouse_exists(run->warehouse);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
+	dmu_session_commit(context);
 	return result;
 }
 
@@ -238,15 +235,14 @@ prepare_run(WorkerRun *run)
 {
 	MemoryContext old_context;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	dmu_session_begin();
 	dmu_owner_protect();
 	dmu_settings_apply_worker_settings();
 	old_context = MemoryContextSwitchTo(TopMemoryContext);
 	run->warehouse = dmu_warehouse_resolve();
 	MemoryContextSwitchTo(old_context);
 	run->refresher = dmu_refresh_prepare(run->warehouse);
-	CommitTransactionCommand();
+	dmu_session_commit(TopMemoryContext);
 }
 
 void

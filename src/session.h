@@ -1,0 +1,25 @@
+/*-------------------------------------------------------------------------
+ *
+ * session.h
+ *		The role that a worker process works as.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_SESSION_H
+#define DMU_SESSION_H
+
+#include "postgres.h"
+
+/* From now on, transactions begin as this role; with no transaction open. */
+extern void dmu_session_assume(Oid role, int security_context);
+
+/*
+ * Begins a transaction as that role.  Every transaction of a worker process
+ * begins here.
+ */
+extern void dmu_session_begin(void);
+
+/* Commits it, and goes on in the given memory context. */
+extern void dmu_session_commit(MemoryContext context);
+
+#endif							/* DMU_SESSION_H */
