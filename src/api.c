@@ -61,26 +61,33 @@ get_int_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 	return value;
 }
 
-/* An interval argument in milliseconds, "fallback" if it is NULL. */
+/*
+ * An interval argument in milliseconds, rounded up, "fallback" if it is NULL.
+ * More than a century is an error, before it overflows somewhere.
+ */
 static int64
 get_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 				 int64 fallback)
 {
 	const Interval *interval;
 	int64		days;
-	int64		milliseconds;
+	int64		usec;
 
 	if (PG_ARGISNULL(argno))
 		return fallback;
 
 	interval = PG_GETARG_INTERVAL_P(argno);
 	days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
-	milliseconds = days * SECS_PER_DAY * 1000 + interval->time / 1000;
-	if (milliseconds < 0 || days < 0 || interval->time < 0)
+	if (days > 36525 || interval->time / USECS_PER_DAY > 36525)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be more than 100 years", name)));
+	usec = days < -36525 ? -1 : days * USECS_PER_DAY + interval->time;
+	if (usec < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be negative", name)));
-	return milliseconds;
+	return (usec + 999) / 1000;
 }
 
 /*
@@ -95,7 +102,8 @@ check_transaction(const char *function)
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot run a cycle during recovery"),
 				 errhint("Run it on the primary server.")));
-	if (IsTransactionBlock() || IsSubTransaction())
+	if (IsTransactionBlock() || IsSubTransaction() ||
+		(MyXactFlags & XACT_FLAGS_PIPELINING) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("%s cannot run inside a transaction block", function),

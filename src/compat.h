@@ -13,6 +13,7 @@
 
 #include "fmgr.h"
 #include "utils/acl.h"
+#include "utils/guc_tables.h"
 
 #if PG_VERSION_NUM < 150000
 #error "datamart_users needs PostgreSQL 15 or later"
@@ -74,6 +75,25 @@
 #define dmu_procedure_aclcheck(procedure, role, mode) \
 	pg_proc_aclcheck((procedure), (role), (mode))
 #endif
+
+/* 16 exported the look-up; before, the array is the only way. */
+static inline struct config_generic *
+dmu_find_setting(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	return find_option(name, false, false, ERROR);
+#else
+	struct config_generic **settings = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+	{
+		if (strcmp(settings[i]->name, name) == 0)
+			return settings[i];
+	}
+	elog(ERROR, "unrecognized setting \"%s\"", name);
+	return NULL;
+#endif
+}
 
 /*
  * From libpq/libpq.h, which includes the headers of the GSSAPI library; those

@@ -28,14 +28,20 @@
 #include "ownersql.h"
 #include "pgstat.h"
 #include "priority.h"
+#include "progress.h"
 #include "queue.h"
 #include "session.h"
 #include "settings.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "watchdog.h"
 #include "worker.h"
+
+/* How often to look for workers of an earlier cycle, milliseconds. */
+#define DMU_ORPHAN_POLL 50
 
 typedef struct Coordination
 {
@@ -50,6 +56,7 @@ typedef struct Coordination
 	DmuQueueEntry *entries;
 	uint32		nentries;
 	uint32		capacity;
+	int32		found_by_priority[DMU_NPRIORITIES];
 	DmuFailure *failures;
 	int			nfailures;
 } Coordination;
@@ -74,28 +81,53 @@ coordinator_exit(int code, Datum arg)
 static void
 raise_already_running(void)
 {
-	dsm_handle	handle = dmu_directory_find();
-	dsm_segment *seg = NULL;
-	DmuControl *other = NULL;
+	dsm_segment *seg;
+	DmuControl *other = dmu_progress_attach(&seg);
 
-	if (handle != DSM_HANDLE_INVALID)
-		other = dmu_queue_attach(handle, &seg);
-
-	if (other == NULL || dmu_queue_phase(other) < DMU_PHASE_RUNNING)
+	if (other == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("a cycle of datamart_users is already being started in this database")));
+				 errmsg("a cycle of datamart_users is just starting or ending in this database"),
+				 errhint("Try again in a moment.")));
 
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("cycle " INT64_FORMAT " of datamart_users is already running in this database",
 					other->cycle_id),
 			 errdetail("It was started by role \"%s\" at %s; its coordinator has process ID %d.",
-					   GetUserNameFromId(other->identity.current_role, true),
+					   NameStr(other->role_name),
 					   timestamptz_to_str(other->started_at),
 					   (int) other->coordinator_pid),
 			 errhint("Wait for it with datamart_users_wait_cycle(" INT64_FORMAT "), or stop it with datamart_users_cancel_cycle().",
 					 other->cycle_id)));
+}
+
+/*
+ * The workers of a coordinator that was terminated see its stop flag within
+ * a tick, and end within the grace; but the cycle lock has gone before them.
+ */
+static void
+wait_for_orphans(Coordination *c)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	int			orphans;
+
+	do
+	{
+		dmu_session_begin();
+		orphans = dmu_history_count_workers();
+		dmu_session_commit(c->context);
+		if (orphans > 0)
+		{
+			(void) WaitLatch(MyLatch,
+							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 DMU_ORPHAN_POLL, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+		}
+	} while (orphans > 0 &&
+			 !TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
+										 2 * DMU_CANCEL_GRACE));
 }
 
 /* From here on the cycle exists for everybody. */
@@ -104,23 +136,26 @@ begin_cycle(Coordination *c)
 {
 	DmuControl *control = c->control;
 	DmuCycleStart start;
+	int64		cycle_id;
 	int			aborted;
 	int			suspects;
 
 	dmu_session_begin();
+	dmu_session_be_durable(control->identity.synchronous_commit);
 	dmu_owner_protect();
+	control->coordinator_pid = MyProcPid;
 	if (!dmu_directory_enter(c->handle))
 		raise_already_running();
 	c->entered = true;
 
-	control->coordinator_pid = MyProcPid;
 	control->started_at = GetCurrentTimestamp();
 	if (control->request.time_limit > 0)
 		control->deadline =
 			TimestampTzPlusMilliseconds(control->started_at,
 										control->request.time_limit);
 
-	start.role_name = GetUserNameFromId(GetUserId(), false);
+	namestrcpy(&control->role_name, GetUserNameFromId(GetUserId(), false));
+	start.role_name = NameStr(control->role_name);
 	start.started_at = control->started_at;
 	start.time_limit = control->request.time_limit;
 	start.workers_requested = control->request.workers;
@@ -128,18 +163,23 @@ begin_cycle(Coordination *c)
 	suspects = dmu_failures_settle_suspects(control->follows_crash,
 											dmu_retry_delay,
 											dmu_retry_delay_max);
-	control->cycle_id = dmu_history_begin(&start);
+	cycle_id = dmu_history_begin(&start);
 	dmu_session_commit(c->context);
+	control->cycle_id = cycle_id;
 
 	dmu_launch_announce(control, DMU_COORDINATOR);
 	dmu_queue_set_phase(control, DMU_PHASE_RUNNING);
 	if (aborted > 0)
+	{
 		ereport(LOG,
 				(errmsg("datamart_users cycle " INT64_FORMAT ": marked an earlier cycle as aborted",
 						control->cycle_id),
 				 control->follows_crash ?
-				 errdetail("The server went down during that cycle; %d datamart users that were at work are treated as failed.",
-						   suspects) : 0));
+				 errdetail_plural("The server went down during that cycle; %d datamart user that was at work is treated as failed.",
+								  "The server went down during that cycle; %d datamart users that were at work are treated as failed.",
+								  suspects, suspects) : 0));
+		wait_for_orphans(c);
+	}
 }
 
 /* DmuQueueRowConsumer */
@@ -161,7 +201,7 @@ add_to_queue(const DmuQueueRow *row, void *arg)
 	entry->priority = dmu_priority_of(row->recency_class, row->activity_class);
 	entry->has_failure = dmu_failures_find(c->failures, c->nfailures,
 										   row->dimension_user_id) != NULL;
-	c->control->found_by_priority[entry->priority]++;
+	c->found_by_priority[entry->priority]++;
 }
 
 static void
@@ -178,6 +218,7 @@ prioritise(Coordination *c)
 	MemoryContextSwitchTo(c->context);
 
 	warehouse = dmu_warehouse_resolve();
+	dmu_warehouse_lock(warehouse);
 	c->nfailures = dmu_failures_list(&c->failures);
 	held = dmu_failures_held(c->failures, c->nfailures, &nheld);
 	control->backlog = dmu_priority_backlog(warehouse);
@@ -188,8 +229,10 @@ prioritise(Coordination *c)
 	c->entries = palloc(c->capacity * sizeof(DmuQueueEntry));
 	(void) dmu_priority_run(warehouse, control->max_users, held, nheld,
 							add_to_queue, c);
-	control->found = (int32) c->nentries;
 	dmu_queue_fill(control, c->entries, c->nentries);
+	control->found = (int32) c->nentries;
+	memcpy(control->found_by_priority, c->found_by_priority,
+		   sizeof(c->found_by_priority));
 	pfree(c->entries);
 	pfree(held);
 	pfree(c->failures);
@@ -269,11 +312,17 @@ dmu_coordinator_main(Datum main_arg)
 	PG_TRY();
 	{
 		dmu_launch_assume_session(c->control);
+
+		/* Once more: this one runs while we still have the cycle lock. */
+		before_shmem_exit(coordinator_exit, PointerGetDatum(c));
 		dmu_watchdog_start(c->control);
-		begin_cycle(c);
-		prioritise(c);
-		launch_workers(c);
-		dmu_worker_run(c->control, DMU_COORDINATOR);
+		if (dmu_queue_stop(c->control) == DMU_STOP_NONE)
+		{
+			begin_cycle(c);
+			prioritise(c);
+			launch_workers(c);
+			dmu_worker_run(c->control, DMU_COORDINATOR);
+		}
 	}
 	PG_CATCH();
 	{
@@ -292,6 +341,7 @@ dmu_coordinator_main(Datum main_arg)
 	{
 		dmu_error_catch(error, c->context);
 		note_error(c, error);
+		c->control->result.status = DMU_STATUS_FAILED;
 	}
 	PG_END_TRY();
 

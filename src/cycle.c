@@ -16,8 +16,8 @@
  */
 #include "cycle.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_authid.h"
-#include "directory.h"
 #include "errors.h"
 #include "history.h"
 #include "launch.h"
@@ -235,62 +235,47 @@ dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result)
 
 /*
  * Follows another session's cycle until it ends or "timeout" milliseconds
- * have passed (negative: no limit).  False if its coordinator died, or if
- * "cycle_id" is not 0 and not the cycle's.
+ * have passed (negative: no limit).  False if its coordinator died.
  */
 static bool
-follow_running(dsm_handle handle, int64 cycle_id, int64 timeout,
-			   DmuStop stop, DmuCycleResult *result)
+follow_running(DmuControl *control, int64 timeout, DmuCycleResult *result)
 {
 	TimestampTz start = GetCurrentTimestamp();
-	dsm_segment *seg;
-	DmuControl *control = dmu_queue_attach(handle, &seg);
-	bool		found = false;
+	bool		timed_out = false;
 	DmuWatch	watch;
 
-	if (control == NULL)
-		return false;
-
-	if (stop != DMU_STOP_NONE)
-		dmu_queue_request_stop(control, stop);
 	dmu_watch_begin(&watch);
-	while (cycle_id == 0 || control->cycle_id == cycle_id)
+	while (BackendPidGetProc(control->coordinator_pid) != NULL && !timed_out)
 	{
-		found = true;
-		if (dmu_queue_phase(control) == DMU_PHASE_FINISHED)
-		{
-			*result = control->result;
-			break;
-		}
-		if (timeout >= 0 &&
-			GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(start, timeout))
-		{
-			dmu_progress_result(control, result);
-			break;
-		}
-		if (BackendPidGetProc(control->coordinator_pid) == NULL &&
-			dmu_queue_phase(control) != DMU_PHASE_FINISHED)
-		{
-			found = false;
-			break;
-		}
 		dmu_watch_look(&watch, control);
 		sleep_on_latch(DMU_POLL_INTERVAL);
 		CHECK_FOR_INTERRUPTS();
+		timed_out = timeout >= 0 &&
+			GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(start, timeout);
 	}
 	dmu_watch_end(&watch);
-	if (seg != NULL)
-		dsm_detach(seg);
-	return found;
+
+	if (dmu_queue_phase(control) == DMU_PHASE_FINISHED)
+		*result = control->result;
+	else if (timed_out)
+		dmu_progress_result(control, result);
+	else
+		return false;
+	return true;
 }
 
 void
 dmu_cycle_wait(int64 cycle_id, int64 timeout, DmuCycleResult *result)
 {
-	dsm_handle	handle = dmu_directory_find();
+	dsm_segment *seg;
+	DmuControl *control = dmu_progress_attach(&seg);
+	bool		known = false;
 
-	if (handle != DSM_HANDLE_INVALID &&
-		follow_running(handle, cycle_id, timeout, DMU_STOP_NONE, result))
+	if (control != NULL && control->cycle_id == cycle_id)
+		known = follow_running(control, timeout, result);
+	if (seg != NULL)
+		dsm_detach(seg);
+	if (known)
 		return;
 
 	if (!dmu_history_get(cycle_id, result))
@@ -299,15 +284,20 @@ dmu_cycle_wait(int64 cycle_id, int64 timeout, DmuCycleResult *result)
 				 errmsg("there is no cycle " INT64_FORMAT, cycle_id),
 				 errhint("See datamart_users_cycles; older cycles go after datamart_users.history_retention.")));
 
-	/* Nobody is behind such a row any more; the next cycle will say so. */
-	if (result->status == DMU_STATUS_RUNNING)
+	/*
+	 * Nobody is behind such a row any more, and the next cycle will say so;
+	 * but a standby does not have the lock table that we looked at.
+	 */
+	if (result->status == DMU_STATUS_RUNNING && !RecoveryInProgress())
 		result->status = DMU_STATUS_ABORTED;
 }
 
 /* As pg_signal_backend() in storage/ipc/signalfuncs.c has it. */
 static void
-check_may_cancel(Oid role)
+check_may_cancel(const DmuControl *control)
 {
+	Oid			role = control->identity.current_role;
+
 	if (superuser_arg(role) && !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -317,27 +307,24 @@ check_may_cancel(Oid role)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to cancel the cycle of role \"%s\"",
-						GetUserNameFromId(role, true)),
+						NameStr(control->role_name)),
 				 errhint("Only members of that role or of pg_signal_backend may cancel it.")));
 }
 
 bool
 dmu_cycle_cancel(void)
 {
-	dsm_handle	handle = dmu_directory_find();
 	dsm_segment *seg;
-	DmuControl *control;
+	DmuControl *control = dmu_progress_attach(&seg);
 	DmuCycleResult result;
 
-	if (handle == DSM_HANDLE_INVALID)
-		return false;
-	control = dmu_queue_attach(handle, &seg);
 	if (control == NULL)
 		return false;
-	check_may_cancel(control->identity.current_role);
+
+	check_may_cancel(control);
+	dmu_queue_request_stop(control, DMU_STOP_CANCEL);
+	(void) follow_running(control, -1, &result);
 	if (seg != NULL)
 		dsm_detach(seg);
-
-	(void) follow_running(handle, 0, -1, DMU_STOP_CANCEL, &result);
 	return true;
 }

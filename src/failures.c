@@ -41,7 +41,7 @@ upsert_failure(const DmuOwnerScope *scope, int64 dimension_user_id,
 	params[5] = dmu_param(FLOAT8OID, Float8GetDatum(delay));
 	params[6] = dmu_param(FLOAT8OID, Float8GetDatum(Max(delay, delay_max)));
 
-	/* No one is going to see attempt 1000, but its power is still finite. */
+	/* Nobody waits for more than 2^30 times the delay; more would overflow. */
 	dmu_owner_run(scope,
 				  "INSERT INTO %s.datamart_users_failures AS f"
 				  "  (dimension_user_id, attempts, first_failed_at, last_failed_at,"
@@ -52,7 +52,7 @@ upsert_failure(const DmuOwnerScope *scope, int64 dimension_user_id,
 				  "   SET attempts = f.attempts + 1,"
 				  "       last_failed_at = excluded.last_failed_at,"
 				  "       next_attempt_at = excluded.last_failed_at"
-				  "         + make_interval(secs => least($6 * power(2, least(f.attempts, 1000)), $7)),"
+				  "         + make_interval(secs => least($6 * power(2, least(f.attempts, 30)), $7)),"
 				  "       sqlstate = excluded.sqlstate, message = excluded.message,"
 				  "       context = excluded.context, cycle_id = excluded.cycle_id",
 				  SPI_OK_INSERT, lengthof(params), params);
@@ -60,11 +60,25 @@ upsert_failure(const DmuOwnerScope *scope, int64 dimension_user_id,
 
 void
 dmu_failures_record(int64 dimension_user_id, int64 cycle_id,
-					const DmuError *error, int delay, int delay_max)
+					const DmuError *error, int delay, int delay_max,
+					bool nowait)
 {
 	DmuOwnerScope scope;
 
 	dmu_owner_enter(&scope);
+	if (nowait)
+	{
+		DmuParam	id = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
+
+		dmu_owner_run(&scope,
+					  "LOCK TABLE %s.datamart_users_failures"
+					  " IN ROW EXCLUSIVE MODE NOWAIT",
+					  SPI_OK_UTILITY, 0, NULL);
+		dmu_owner_run(&scope,
+					  "SELECT FROM %s.datamart_users_failures"
+					  " WHERE dimension_user_id = $1 FOR UPDATE NOWAIT",
+					  SPI_OK_SELECT, 1, &id);
+	}
 	upsert_failure(&scope, dimension_user_id, cycle_id, error,
 				   delay, delay_max);
 	dmu_owner_leave(&scope);
@@ -100,9 +114,9 @@ dmu_failures_list(DmuFailure **failures)
 									   Max(nfailures, 1) * sizeof(DmuFailure));
 	for (int i = 0; i < nfailures; i++)
 	{
-		(*failures)[i].dimension_user_id = DatumGetInt64(dmu_owner_value(i, 1));
-		(*failures)[i].held = DatumGetBool(dmu_owner_value(i, 2));
-		(*failures)[i].next_attempt_at = DatumGetTimestampTz(dmu_owner_value(i, 3));
+		(*failures)[i].dimension_user_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, i, 1));
+		(*failures)[i].held = DatumGetBool(dmu_owner_value(SPI_tuptable, i, 2));
+		(*failures)[i].next_attempt_at = DatumGetTimestampTz(dmu_owner_value(SPI_tuptable, i, 3));
 	}
 	dmu_owner_leave(&scope);
 	return nfailures;
@@ -150,9 +164,7 @@ dmu_failures_note_suspect(int worker, int64 dimension_user_id, int64 cycle_id)
 	DmuParam	params[3];
 
 	dmu_session_begin();
-	(void) set_config_option("synchronous_commit", "local",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
+	dmu_session_be_durable("local");
 	dmu_owner_enter(&scope);
 	params[0] = dmu_param(INT4OID, Int32GetDatum(worker));
 	params[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
@@ -164,6 +176,22 @@ dmu_failures_note_suspect(int worker, int64 dimension_user_id, int64 cycle_id)
 				  "   SET dimension_user_id = excluded.dimension_user_id,"
 				  "       cycle_id = excluded.cycle_id",
 				  SPI_OK_INSERT, lengthof(params), params);
+	dmu_owner_leave(&scope);
+	dmu_session_commit(context);
+}
+
+void
+dmu_failures_forget_suspect(int worker)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuOwnerScope scope;
+	DmuParam	number = dmu_param(INT4OID, Int32GetDatum(worker));
+
+	dmu_session_begin();
+	dmu_owner_enter(&scope);
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_suspects WHERE worker = $1",
+				  SPI_OK_DELETE, 1, &number);
 	dmu_owner_leave(&scope);
 	dmu_session_commit(context);
 }
@@ -191,9 +219,8 @@ dmu_failures_settle_suspects(bool crashed, int delay, int delay_max)
 			sizeof(error.message));
 	for (int i = 0; i < nsuspects; i++)
 	{
-		SPI_tuptable = suspects;
-		upsert_failure(&scope, DatumGetInt64(dmu_owner_value(i, 1)),
-					   DatumGetInt64(dmu_owner_value(i, 2)), &error,
+		upsert_failure(&scope, DatumGetInt64(dmu_owner_value(suspects, i, 1)),
+					   DatumGetInt64(dmu_owner_value(suspects, i, 2)), &error,
 					   delay, delay_max);
 	}
 	dmu_owner_leave(&scope);

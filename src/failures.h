@@ -38,10 +38,12 @@ extern int64 *dmu_failures_held(const DmuFailure *failures, int nfailures,
 /*
  * Adds a failure or counts one more attempt, with the back-off of "delay"
  * seconds doubled for every attempt after the first, up to "delay_max".
+ * "nowait" is for a process that ends and cannot be interrupted any more:
+ * raises 55P03 rather than wait for a lock.
  */
 extern void dmu_failures_record(int64 dimension_user_id, int64 cycle_id,
-								const DmuError *error,
-								int delay, int delay_max);
+								const DmuError *error, int delay,
+								int delay_max, bool nowait);
 
 /* Forgets the failure of a datamart user; part of its refresh. */
 extern void dmu_failures_clear(int64 dimension_user_id);
@@ -53,6 +55,9 @@ extern void dmu_failures_clear(int64 dimension_user_id);
  */
 extern void dmu_failures_note_suspect(int worker, int64 dimension_user_id,
 									  int64 cycle_id);
+
+/* The worker is at nothing any more.  No transaction may be open. */
+extern void dmu_failures_forget_suspect(int worker);
 
 /*
  * Forgets the notes of the last cycle.  If the server crashed in it, those

@@ -15,10 +15,10 @@
 #include "history.h"
 #include "miscadmin.h"
 #include "names.h"
+#include "ownersql.h"
 #include "session.h"
 #include "settings.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker.h"
@@ -82,11 +82,32 @@ count_lost_workers(DmuControl *control)
 				(errcode(error->sqlerrcode),
 				 errmsg("worker %d: failed to process datamart user " INT64_FORMAT ": %s",
 						i + 1, id, error->message)));
-		dmu_worker_record_failure(control, id, error);
+		dmu_worker_record_failure(control, id, error, false);
 		dmu_slot_end(control, slot, DMU_FAILED);
 		dmu_slot_set_state(slot, DMU_WORKER_DONE);
 	}
 	pfree(error);
+}
+
+/* Those that were started but have not come so far as to take part. */
+static void
+warn_missing_workers(DmuControl *control)
+{
+	int			registered = (int) pg_atomic_read_u32(&control->workers_registered);
+	int			missing = 0;
+
+	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
+		return;
+	for (int i = DMU_COORDINATOR; i < registered; i++)
+	{
+		if (pg_atomic_read_u32(&control->slots[i].state) == DMU_WORKER_EMPTY)
+			missing++;
+	}
+	if (missing > 0)
+		ereport(WARNING,
+				(errmsg("datamart_users cycle " INT64_FORMAT ": %d of %d workers did not take part",
+						control->cycle_id, missing, registered),
+				 errhint("Look for their errors in the server log.")));
 }
 
 static DmuStatus
@@ -140,7 +161,6 @@ static void
 write_history(DmuControl *control, const DmuCycleResult *result)
 {
 	MemoryContext context = CurrentMemoryContext;
-	const char *synchronous_commit = control->identity.synchronous_commit;
 	DmuTally	tallies[DMU_NPRIORITIES];
 	DmuProfile *profile = palloc(sizeof(DmuProfile));
 	DmuCycleEnd end;
@@ -159,11 +179,8 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	end.profile = profile;
 
 	dmu_session_begin();
-	if (strcmp(synchronous_commit, "off") == 0)
-		synchronous_commit = "local";
-	(void) set_config_option("synchronous_commit", synchronous_commit,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
+	dmu_owner_protect();
+	dmu_session_be_durable(control->identity.synchronous_commit);
 	dmu_history_end(&end, dmu_history_retention);
 	dmu_session_commit(context);
 }
@@ -189,12 +206,17 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 	DmuCycleResult result;
 
 	wait_for_workers(control, workers, nworkers);
+
+	/* What could still be cancelled is over. */
+	HOLD_CANCEL_INTERRUPTS();
 	count_lost_workers(control);
+	warn_missing_workers(control);
 	make_result(control, &result);
+	control->result = result;
 	if (control->cycle_id != 0)
 	{
 		write_history(control, &result);
 		log_summary(&result);
 	}
-	control->result = result;
+	RESUME_CANCEL_INTERRUPTS();
 }

@@ -43,9 +43,26 @@ dmu_history_mark_aborted(bool *crashed)
 	aborted = (int) SPI_processed;
 	*crashed = false;
 	for (int i = 0; i < aborted; i++)
-		*crashed |= DatumGetBool(dmu_owner_value(i, 1));
+		*crashed |= DatumGetBool(dmu_owner_value(SPI_tuptable, i, 1));
 	dmu_owner_leave(&scope);
 	return aborted;
+}
+
+int
+dmu_history_count_workers(void)
+{
+	DmuOwnerScope scope;
+	int			workers;
+
+	dmu_owner_enter(&scope);
+	dmu_owner_run(&scope,
+				  "SELECT count(*)::integer FROM pg_stat_activity"
+				  " WHERE backend_type = 'datamart_users worker'"
+				  "   AND datname = current_database()",
+				  SPI_OK_SELECT, 0, NULL);
+	workers = DatumGetInt32(dmu_owner_value(SPI_tuptable, 0, 1));
+	dmu_owner_leave(&scope);
+	return workers;
 }
 
 int64
@@ -66,7 +83,7 @@ dmu_history_begin(const DmuCycleStart *start)
 				  " VALUES ('running', $1, $2, $3, $4)"
 				  " RETURNING cycle_id",
 				  SPI_OK_INSERT_RETURNING, lengthof(params), params);
-	cycle_id = DatumGetInt64(dmu_owner_value(0, 1));
+	cycle_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, 0, 1));
 
 	dmu_owner_leave(&scope);
 	return cycle_id;
@@ -238,25 +255,25 @@ dmu_history_get(int64 cycle_id, DmuCycleResult *result)
 
 	memset(result, 0, sizeof(*result));
 	dmu_owner_enter(&scope);
-	dmu_owner_run(&scope,
-				  "SELECT status, coalesce(backlog, 0), coalesce(found, 0),"
-				  "       coalesce(workers, 0), started_at, coalesce(finished_at, now()),"
-				  "       coalesce(processed, 0), coalesce(failed, 0),"
-				  "       coalesce(skipped, 0), coalesce(deferred, 0)"
-				  "  FROM %s.datamart_users_cycles WHERE cycle_id = $1",
-				  SPI_OK_SELECT, 1, &id);
+	dmu_owner_read_latest(&scope,
+						  "SELECT status, coalesce(backlog, 0), coalesce(found, 0),"
+						  "       coalesce(workers, 0), started_at, coalesce(finished_at, now()),"
+						  "       coalesce(processed, 0), coalesce(failed, 0),"
+						  "       coalesce(skipped, 0), coalesce(deferred, 0)"
+						  "  FROM %s.datamart_users_cycles WHERE cycle_id = $1",
+						  1, &id);
 	found = (SPI_processed == 1);
 	if (found)
 	{
 		result->cycle_id = cycle_id;
-		result->status = dmu_status_of_name(TextDatumGetCString(dmu_owner_value(0, 1)));
-		result->backlog = DatumGetInt64(dmu_owner_value(0, 2));
-		result->found = DatumGetInt32(dmu_owner_value(0, 3));
-		result->workers = DatumGetInt32(dmu_owner_value(0, 4));
-		result->started_at = DatumGetTimestampTz(dmu_owner_value(0, 5));
-		result->finished_at = DatumGetTimestampTz(dmu_owner_value(0, 6));
+		result->status = dmu_status_of_name(TextDatumGetCString(dmu_owner_value(SPI_tuptable, 0, 1)));
+		result->backlog = DatumGetInt64(dmu_owner_value(SPI_tuptable, 0, 2));
+		result->found = DatumGetInt32(dmu_owner_value(SPI_tuptable, 0, 3));
+		result->workers = DatumGetInt32(dmu_owner_value(SPI_tuptable, 0, 4));
+		result->started_at = DatumGetTimestampTz(dmu_owner_value(SPI_tuptable, 0, 5));
+		result->finished_at = DatumGetTimestampTz(dmu_owner_value(SPI_tuptable, 0, 6));
 		for (int o = 0; o < DMU_NOUTCOMES; o++)
-			result->total.outcomes[o] = DatumGetInt32(dmu_owner_value(0, 7 + o));
+			result->total.outcomes[o] = DatumGetInt32(dmu_owner_value(SPI_tuptable, 0, 7 + o));
 	}
 	dmu_owner_leave(&scope);
 	return found;

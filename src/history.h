@@ -39,6 +39,9 @@ typedef struct DmuCycleEnd
  */
 extern int	dmu_history_mark_aborted(bool *crashed);
 
+/* Workers that this database has now, of whatever cycle. */
+extern int	dmu_history_count_workers(void);
+
 /* Adds the row of a new cycle and returns its id. */
 extern int64 dmu_history_begin(const DmuCycleStart *start);
 
@@ -49,8 +52,8 @@ extern int64 dmu_history_begin(const DmuCycleStart *start);
 extern void dmu_history_end(const DmuCycleEnd *end, int retention);
 
 /*
- * The row of a cycle, false if there is none.  Sees what others have committed
- * until now unless the caller's transaction has a fixed snapshot.
+ * The row of a cycle, false if there is none; as committed now, whatever
+ * snapshot the transaction has.
  */
 extern bool dmu_history_get(int64 cycle_id, DmuCycleResult *result);
 

@@ -30,6 +30,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -41,6 +42,17 @@
 #include "utils/timestamp.h"
 
 #define MAX_PARAMS 16
+
+/*
+ * How long we wait for somebody who has locked one of the tables, or a row in
+ * them, milliseconds.  A cycle must not hang because a person looks after the
+ * history.
+ */
+#define DMU_OWNER_LOCK_WAIT 10000
+
+/* The extension, once dmu_owner_protect() has been called. */
+static LOCKTAG extension_tag;
+static bool extension_tag_set = false;
 
 /* The extension's schema, InvalidOid if the extension is not there. */
 static Oid
@@ -101,6 +113,10 @@ dmu_owner_enter(DmuOwnerScope *scope)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	if (LockTimeout == 0 || LockTimeout > DMU_OWNER_LOCK_WAIT)
+		(void) set_config_option("lock_timeout", CppAsString2(DMU_OWNER_LOCK_WAIT),
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 	scope->pushed_snapshot = !ActiveSnapshotSet();
 	if (scope->pushed_snapshot)
@@ -118,9 +134,9 @@ dmu_owner_leave(DmuOwnerScope *scope)
 	pfree(scope->schema);
 }
 
-void
-dmu_owner_run(const DmuOwnerScope *scope, const char *format, int expected,
-			  int nparams, const DmuParam *params)
+static void
+execute(const DmuOwnerScope *scope, const char *format, bool read_only,
+		int expected, int nparams, const DmuParam *params)
 {
 	StringInfoData sql;
 	Oid			types[MAX_PARAMS];
@@ -148,11 +164,28 @@ dmu_owner_run(const DmuOwnerScope *scope, const char *format, int expected,
 	}
 
 	result = SPI_execute_with_args(sql.data, nparams, types, values, nulls,
-								   false, 0);
+								   read_only, 0);
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of \"%s\"",
 			 SPI_result_code_string(result), sql.data);
 	pfree(sql.data);
+}
+
+void
+dmu_owner_run(const DmuOwnerScope *scope, const char *format, int expected,
+			  int nparams, const DmuParam *params)
+{
+	execute(scope, format, false, expected, nparams, params);
+}
+
+void
+dmu_owner_read_latest(const DmuOwnerScope *scope, const char *format,
+					  int nparams, const DmuParam *params)
+{
+	/* A read-only execution uses the snapshot that is active. */
+	PushActiveSnapshot(GetLatestSnapshot());
+	execute(scope, format, true, SPI_OK_SELECT, nparams, params);
+	PopActiveSnapshot();
 }
 
 DmuParam
@@ -209,11 +242,11 @@ dmu_param_array(Oid element_type, Datum *elements, int n)
 }
 
 Datum
-dmu_owner_value(uint64 row, int column)
+dmu_owner_value(SPITupleTable *table, uint64 row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row],
-									  SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = SPI_getbinval(table->vals[row], table->tupdesc,
+									  column, &isnull);
 
 	Assert(!isnull);
 	return value;
@@ -226,27 +259,29 @@ release_protection(int code, Datum arg)
 	LockReleaseSession(DEFAULT_LOCKMETHOD);
 }
 
+bool
+dmu_owner_is_protected(void)
+{
+	return extension_tag_set &&
+		dmu_lock_held_by_me(&extension_tag, AccessShareLock);
+}
+
 void
 dmu_owner_protect(void)
 {
-	static bool registered = false;
-	LOCKTAG		tag;
-
 	/*
 	 * DROP EXTENSION locks the extension itself before it looks at its
 	 * members.  A session-level lock outlives the transactions of a cycle,
 	 * but is not given back by a process that ends well.
 	 */
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
+	SET_LOCKTAG_OBJECT(extension_tag, MyDatabaseId, ExtensionRelationId,
 					   get_extension_oid(DMU_EXTENSION_NAME, true), 0);
-	if (dmu_lock_held_by_me(&tag, AccessShareLock))
-		return;
-	if (!registered)
-	{
+	if (!extension_tag_set)
 		before_shmem_exit(release_protection, (Datum) 0);
-		registered = true;
-	}
-	(void) LockAcquire(&tag, AccessShareLock, true, false);
+	extension_tag_set = true;
+	if (dmu_owner_is_protected())
+		return;
+	(void) LockAcquire(&extension_tag, AccessShareLock, true, false);
 	AcceptInvalidationMessages();
 	(void) dmu_owner_role();
 }

@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "executor/spi.h"
+
 /* What to go back to when our SQL has run. */
 typedef struct DmuOwnerScope
 {
@@ -38,9 +40,13 @@ extern Oid	dmu_owner_role(void);
  */
 extern void dmu_owner_protect(void);
 
+/* False if that has to be called; cheap, and needs no transaction. */
+extern bool dmu_owner_is_protected(void);
+
 /*
  * Becomes the owner, with nothing but pg_catalog in the search_path, connects
- * to SPI and makes sure of a snapshot; and back.  Needs a transaction.  An
+ * to SPI and makes sure of a snapshot; and back.  Needs a transaction.  Waits
+ * ten seconds at the most for any lock (55P03).  An
  * error in between needs no clean-up of its own: the end of the transaction
  * or subtransaction gives back role and settings.
  */
@@ -55,8 +61,16 @@ extern void dmu_owner_leave(DmuOwnerScope *scope);
 extern void dmu_owner_run(const DmuOwnerScope *scope, const char *format,
 						  int expected, int nparams, const DmuParam *params);
 
-/* A column of the statement's result; a value that is never null. */
-extern Datum dmu_owner_value(uint64 row, int column);
+/*
+ * The same for a query that is to see what is committed now, whatever
+ * snapshot the transaction has.
+ */
+extern void dmu_owner_read_latest(const DmuOwnerScope *scope,
+								  const char *format,
+								  int nparams, const DmuParam *params);
+
+/* A column of a statement's result; a value that is never null. */
+extern Datum dmu_owner_value(SPITupleTable *table, uint64 row, int column);
 
 /* Parameters; an empty or missing text is null. */
 extern DmuParam dmu_param(Oid type, Datum value);

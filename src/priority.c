@@ -299,7 +299,7 @@ run_query(const char *query, ParamListInfo params, DestReceiver *dest)
 	SPI_finish();
 	if (push_snapshot)
 		PopActiveSnapshot();
-	AtEOXact_GUC(true, nest_level);
+	AtEOXact_GUC(false, nest_level);
 }
 
 int64

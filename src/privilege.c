@@ -15,13 +15,23 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "compat.h"
+#include "datamart_users.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "privilege.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
+
+/* These decide what a cycle runs. */
+static const char *const code_settings[] = {
+	DMU_EXTENSION_NAME ".facts_table",
+	DMU_EXTENSION_NAME ".users_table",
+	DMU_EXTENSION_NAME ".procedure",
+	DMU_EXTENSION_NAME ".worker_settings",
+};
 
 /* "what" is the object as GRANT names it, "kind" as a message does. */
 static void
@@ -96,4 +106,29 @@ dmu_privilege_procedure(Oid procedure)
 	signature = format_procedure_qualified(procedure);
 	deny("procedure", signature, "EXECUTE",
 		 psprintf("PROCEDURE %s", signature));
+}
+
+void
+dmu_privilege_settings(void)
+{
+	for (int i = 0; i < (int) lengthof(code_settings); i++)
+	{
+		const struct config_generic *setting = dmu_find_setting(code_settings[i]);
+		Oid			setter = setting->srole;
+
+		/* Whoever sets it by ALTER ROLE, the server itself puts it in force. */
+		if (setting->source == PGC_S_USER ||
+			setting->source == PGC_S_DATABASE_USER)
+			setter = GetAuthenticatedUserId();
+		if (!is_member_of_role(setter, GetUserId()))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("setting %s comes from role \"%s\", which is not a member of role \"%s\"",
+							setting->name, GetUserNameFromId(setter, true),
+							GetUserNameFromId(GetUserId(), true)),
+					 errdetail("It would decide what is run with the rights of role \"%s\".",
+							   GetUserNameFromId(GetUserId(), true)),
+					 errhint("Set it in the function that lends its rights, with ALTER FUNCTION ... SET %s.",
+							 setting->name)));
+	}
 }

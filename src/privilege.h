@@ -36,4 +36,11 @@ extern void dmu_privilege_relation(Oid relation, const char *name,
 /* EXECUTE on a procedure. */
 extern void dmu_privilege_procedure(Oid procedure);
 
+/*
+ * Whoever set one of the settings that decide what a cycle runs must be able
+ * to become the current role anyway.  Else a SECURITY DEFINER function would
+ * lend the rights of its owner to the SQL of whoever may call it.
+ */
+extern void dmu_privilege_settings(void);
+
 #endif							/* DMU_PRIVILEGE_H */

@@ -10,7 +10,29 @@
  */
 #include "progress.h"
 
+#include "directory.h"
 #include "utils/timestamp.h"
+
+DmuControl *
+dmu_progress_attach(dsm_segment **seg)
+{
+	dsm_handle	handle = dmu_directory_find();
+	DmuControl *control;
+
+	*seg = NULL;
+	if (handle == DSM_HANDLE_INVALID)
+		return NULL;
+	control = dmu_queue_attach(handle, seg);
+	if (control == NULL)
+		return NULL;
+	if (dmu_queue_phase(control) >= DMU_PHASE_RUNNING &&
+		dmu_queue_phase(control) < DMU_PHASE_FINISHED)
+		return control;
+	if (*seg != NULL)
+		dsm_detach(*seg);
+	*seg = NULL;
+	return NULL;
+}
 
 void
 dmu_progress_read(DmuControl *control, DmuProgress *progress)

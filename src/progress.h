@@ -18,6 +18,12 @@ typedef struct DmuProgress
 	DmuTally	total;
 } DmuProgress;
 
+/*
+ * The running cycle of this database, from the moment that it has an id until
+ * its history is written; or NULL.  "seg" is set as by dmu_queue_attach().
+ */
+extern DmuControl *dmu_progress_attach(dsm_segment **seg);
+
 /* Reads it; from any process, at any time, without a lock. */
 extern void dmu_progress_read(DmuControl *control, DmuProgress *progress);
 

@@ -96,7 +96,9 @@ dmu_queue_attach(dsm_handle handle, dsm_segment **seg)
 	control = dsm_segment_address(mapping);
 	if (dsm_segment_map_length(mapping) >= sizeof(DmuControl) &&
 		control->magic == DMU_CONTROL_MAGIC &&
-		control->size <= dsm_segment_map_length(mapping))
+		control->size <= dsm_segment_map_length(mapping) &&
+		(!OidIsValid(MyDatabaseId) ||
+		 control->identity.database == MyDatabaseId))
 		return control;
 
 	if (*seg != NULL)
@@ -166,14 +168,6 @@ dmu_queue_claim(DmuQueue *queue, DmuQueueEntry *entry)
 
 	*entry = queue->entries[position];
 	return true;
-}
-
-uint32
-dmu_queue_unclaimed(DmuQueue *queue)
-{
-	uint32		next = pg_atomic_read_u32(&queue->next);
-
-	return next >= queue->nentries ? 0 : queue->nentries - next;
 }
 
 DmuPhase

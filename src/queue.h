@@ -100,9 +100,11 @@ typedef struct DmuControl
 	pg_atomic_uint32 phase;		/* DmuPhase, coordinator */
 	pg_atomic_uint32 stop;		/* DmuStop, anybody who may */
 
+	pid_t		coordinator_pid;	/* coordinator, before all that follows */
+
 	/* From DMU_PHASE_RUNNING on; coordinator. */
 	int64		cycle_id;
-	pid_t		coordinator_pid;
+	NameData	role_name;		/* the role may be dropped meanwhile */
 	TimestampTz started_at;
 	TimestampTz deadline;		/* no claims after it; 0 = none */
 	bool		follows_crash;	/* workers note what they are at */
@@ -179,9 +181,6 @@ extern DmuQueue *dmu_queue_open(const DmuControl *control);
 
 /* Takes the next entry; false when the queue is empty. */
 extern bool dmu_queue_claim(DmuQueue *queue, DmuQueueEntry *entry);
-
-/* How many entries nobody has claimed yet. */
-extern uint32 dmu_queue_unclaimed(DmuQueue *queue);
 
 extern DmuPhase dmu_queue_phase(DmuControl *control);
 

@@ -47,7 +47,7 @@
  * transaction that holds one has usually updated the row, and its commit will
  * raise 40001 however long we wait; meanwhile others could be refreshed.
  */
-#define DMU_LOCK_WAIT "1s"
+#define DMU_LOCK_WAIT 1000
 
 struct DmuRefresher
 {
@@ -59,6 +59,14 @@ struct DmuRefresher
 	MemoryContext context;
 	char		statement[NAMEDATALEN * 4 + 64];
 };
+
+/* How far the attempts for one datamart user have got. */
+typedef struct Attempts
+{
+	bool		lock_first;		/* this is the last one */
+	int			calls;			/* without the lock, that collided */
+	int			locks;			/* tries to get the lock, that collided */
+} Attempts;
 
 static SPIPlanPtr
 prepare(const char *sql, Oid argtype)
@@ -124,24 +132,30 @@ dmu_refresh_statement(DmuRefresher *refresher, int64 dimension_user_id)
  * table behind the users table (Citus) would else commit its part by itself.
  */
 static void
-begin_transaction(void)
+begin_transaction(const DmuWarehouse *warehouse)
 {
 	dmu_session_begin();
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	BeginTransactionBlock();
 	CommitTransactionCommand();
 	StartTransactionCommand();
+
+	/*
+	 * Before the snapshot: to one that is older than a rewrite by ALTER
+	 * TABLE, the table is empty.
+	 */
+	dmu_warehouse_lock(warehouse);
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
 static void
-commit_transaction(void)
+commit_transaction(const DmuRefresher *refresher)
 {
 	PopActiveSnapshot();
 	SPI_finish();
 	EndTransactionBlock(false);
-	CommitTransactionCommand();
+	dmu_session_commit(refresher->context);
 }
 
 static uint64
@@ -163,8 +177,8 @@ execute_with_lock_wait(SPIPlanPtr plan, int64 dimension_user_id, int expected)
 	uint64		processed;
 
 	/* The caller may have asked for less. */
-	if (LockTimeout == 0 || LockTimeout > 1000)
-		(void) set_config_option("lock_timeout", DMU_LOCK_WAIT,
+	if (LockTimeout == 0 || LockTimeout > DMU_LOCK_WAIT)
+		(void) set_config_option("lock_timeout", CppAsString2(DMU_LOCK_WAIT),
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	processed = execute(plan, Int64GetDatum(dimension_user_id), expected);
@@ -214,7 +228,7 @@ static bool
 open_and_check(DmuRefresher *refresher, int64 dimension_user_id,
 			   bool lock_first)
 {
-	begin_transaction();
+	begin_transaction(refresher->warehouse);
 	if (lock_first)
 		execute_with_lock_wait(refresher->lock, dimension_user_id,
 							   SPI_OK_SELECT);
@@ -242,7 +256,7 @@ refresh_and_commit(DmuRefresher *refresher, int64 dimension_user_id,
 				 errhint("Look for a row-level security policy, a trigger or a rule on the table, or whether the procedure deletes the row.")));
 	if (before_commit != NULL)
 		before_commit(dimension_user_id);
-	commit_transaction();
+	commit_transaction(refresher);
 }
 
 static bool
@@ -273,7 +287,7 @@ attempt(DmuRefresher *refresher, int64 dimension_user_id, bool lock_first,
 			outcome = DMU_PROCESSED;
 		}
 		else
-			commit_transaction();
+			commit_transaction(refresher);
 	}
 	PG_CATCH();
 	{
@@ -286,45 +300,51 @@ attempt(DmuRefresher *refresher, int64 dimension_user_id, bool lock_first,
 	return outcome;
 }
 
+/* After a collision: what the next attempt is to be, false for none. */
+static bool
+try_again(Attempts *attempts, const DmuError *error, bool called)
+{
+	/*
+	 * A lock that somebody keeps will not be had by calling once more in
+	 * vain: wait for it first, and if that does not help, leave it.
+	 */
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		if (attempts->lock_first)
+			return false;
+		attempts->lock_first = true;
+		return true;
+	}
+
+	/* To have lost the race for the lock has cost nothing. */
+	if (attempts->lock_first)
+		return !called && ++attempts->locks < DMU_LOCK_ATTEMPTS;
+
+	attempts->lock_first = (++attempts->calls == DMU_ATTEMPTS - 1);
+	return true;
+}
+
 DmuOutcome
 dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
 			DmuBeforeCommit before_commit, DmuError *error)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(refresher->context);
+	Attempts	attempts = {false, 0, 0};
 	DmuOutcome	outcome;
-	int			attempts = 0;
-	int			lock_attempts = 0;
+	bool		called;
 
-	for (;;)
+	do
 	{
-		bool		lock_first = (attempts == DMU_ATTEMPTS - 1);
-		bool		called;
-
-		outcome = attempt(refresher, dimension_user_id, lock_first,
+		outcome = attempt(refresher, dimension_user_id, attempts.lock_first,
 						  before_commit, error, &called);
 		MemoryContextReset(refresher->context);
-		MemoryContextSwitchTo(refresher->context);
-
 		if (outcome != DMU_FAILED || !is_collision(error))
-			break;
-
-		/*
-		 * A lock that somebody keeps will not be had by calling once more in
-		 * vain: wait for it first, and if that does not help, leave it.
-		 */
-		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !lock_first)
-			attempts = DMU_ATTEMPTS - 1;
-		else if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-				 lock_first && !called &&
-				 ++lock_attempts < DMU_LOCK_ATTEMPTS)
-			continue;
-		else if (++attempts >= DMU_ATTEMPTS || lock_first)
 		{
-			outcome = DMU_DEFERRED;
-			break;
+			MemoryContextSwitchTo(old_context);
+			return outcome;
 		}
-	}
+	} while (try_again(&attempts, error, called));
 
 	MemoryContextSwitchTo(old_context);
-	return outcome;
+	return DMU_DEFERRED;
 }

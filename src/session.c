@@ -7,8 +7,8 @@
  *		(StartTransaction() in access/transam/xact.c asserts it), and must be
  *		set until it has committed, deferred triggers included.  A commit leaves
  *		it as it is, an abort falls back to what was there at the beginning.
- *		So it is taken off and put on at the one place where transactions
- *		begin.
+ *		So it is put on and taken off at the one place where transactions
+ *		begin and commit.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/guc.h"
 
 static Oid	session_role = InvalidOid;
 static int	session_context = 0;
@@ -25,20 +26,33 @@ dmu_session_assume(Oid role, int security_context)
 {
 	session_role = role;
 	session_context = security_context;
+	SetUserIdAndSecContext(role, 0);
 }
 
 void
 dmu_session_begin(void)
 {
-	SetUserIdAndSecContext(session_role, 0);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	SetUserIdAndSecContext(session_role, session_context);
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = false;
+}
+
+void
+dmu_session_be_durable(const char *wanted)
+{
+	if (strcmp(wanted, "off") == 0)
+		wanted = "local";
+	(void) set_config_option("synchronous_commit", wanted,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
 }
 
 void
 dmu_session_commit(MemoryContext context)
 {
 	CommitTransactionCommand();
+	SetUserIdAndSecContext(session_role, 0);
 	MemoryContextSwitchTo(context);
 }

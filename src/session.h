@@ -14,10 +14,17 @@
 extern void dmu_session_assume(Oid role, int security_context);
 
 /*
- * Begins a transaction as that role.  Every transaction of a worker process
- * begins here.
+ * Begins a transaction as that role, whatever defaults for transactions the
+ * session has: read committed and read-write.  Every transaction of a worker
+ * process begins here.
  */
 extern void dmu_session_begin(void);
+
+/*
+ * Has the open transaction commit synchronously: as "wanted" says, but to the
+ * local disk at least.
+ */
+extern void dmu_session_be_durable(const char *wanted);
 
 /* Commits it, and goes on in the given memory context. */
 extern void dmu_session_commit(MemoryContext context);

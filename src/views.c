@@ -11,7 +11,6 @@
  */
 #include "datamart_users.h"
 
-#include "directory.h"
 #include "failures.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -44,27 +43,6 @@ typedef struct Backlog
 	DmuFailure *failures;
 	int			nfailures;
 } Backlog;
-
-/* The running cycle, or NULL; "seg" as with dmu_queue_attach(). */
-static DmuControl *
-attach_running(dsm_segment **seg)
-{
-	dsm_handle	handle = dmu_directory_find();
-	DmuControl *control;
-
-	*seg = NULL;
-	if (handle == DSM_HANDLE_INVALID)
-		return NULL;
-	control = dmu_queue_attach(handle, seg);
-	if (control == NULL)
-		return NULL;
-	if (dmu_queue_phase(control) >= DMU_PHASE_RUNNING &&
-		dmu_queue_phase(control) < DMU_PHASE_FINISHED)
-		return control;
-	if (*seg != NULL)
-		dsm_detach(*seg);
-	return NULL;
-}
 
 static Datum
 interval_datum(int64 usec)
@@ -102,7 +80,7 @@ datamart_users_get_progress(PG_FUNCTION_ARGS)
 	double		rate;
 
 	InitMaterializedSRF(fcinfo, 0);
-	control = attach_running(&seg);
+	control = dmu_progress_attach(&seg);
 	if (control == NULL)
 		return (Datum) 0;
 
@@ -110,9 +88,7 @@ datamart_users_get_progress(PG_FUNCTION_ARGS)
 	queued = (dmu_queue_phase(control) >= DMU_PHASE_QUEUED);
 	rate = dmu_progress_rate(control, &now);
 	values[0] = Int64GetDatum(control->cycle_id);
-	values[1] = CStringGetDatum(palloc0(NAMEDATALEN));
-	namestrcpy(DatumGetName(values[1]),
-			   GetUserNameFromId(control->identity.current_role, true));
+	values[1] = NameGetDatum(&control->role_name);
 	values[2] = CStringGetTextDatum(dmu_progress_phase_name(control));
 	values[3] = TimestampTzGetDatum(control->started_at);
 	values[4] = interval_datum(now.at - control->started_at);
@@ -143,7 +119,7 @@ datamart_users_get_workers(PG_FUNCTION_ARGS)
 	DmuControl *control;
 
 	InitMaterializedSRF(fcinfo, 0);
-	control = attach_running(&seg);
+	control = dmu_progress_attach(&seg);
 	if (control == NULL)
 		return (Datum) 0;
 

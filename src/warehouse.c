@@ -24,6 +24,7 @@
 #include "procedure.h"
 #include "rewrite/rewriteHandler.h"
 #include "settings.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "warehouse.h"
@@ -218,6 +219,7 @@ dmu_warehouse_resolve(void)
 void
 dmu_warehouse_check_privileges(const DmuWarehouse *warehouse, bool for_refresh)
 {
+	dmu_privilege_settings();
 	dmu_privilege_schema(get_rel_namespace(warehouse->facts));
 	dmu_privilege_relation(warehouse->facts, warehouse->facts_name,
 						   ACL_SELECT, DMU_COL_FACT_KEY, DMU_COL_ACTION_AT);
@@ -231,6 +233,13 @@ dmu_warehouse_check_privileges(const DmuWarehouse *warehouse, bool for_refresh)
 						   ACL_UPDATE, DMU_COL_MODIFIED, NULL);
 	dmu_privilege_schema(get_func_namespace(warehouse->procedure));
 	dmu_privilege_procedure(warehouse->procedure);
+}
+
+void
+dmu_warehouse_lock(const DmuWarehouse *warehouse)
+{
+	LockRelationOid(warehouse->facts, AccessShareLock);
+	LockRelationOid(warehouse->users, AccessShareLock);
 }
 
 /* Takes a name apart that we have put together; InvalidOid: no such schema. */

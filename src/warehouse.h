@@ -48,6 +48,12 @@ extern void dmu_warehouse_check_privileges(const DmuWarehouse *warehouse,
 										   bool for_refresh);
 
 /*
+ * Locks both relations against changes of their form, until the end of the
+ * transaction.  Not their partitions.
+ */
+extern void dmu_warehouse_lock(const DmuWarehouse *warehouse);
+
+/*
  * False if a relation or the procedure has gone from under a running cycle.
  * Looks the names up anew, so a procedure that was dropped and created again
  * still counts.

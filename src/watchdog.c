@@ -37,8 +37,12 @@ static bool registered = false;
 static DmuControl *watched = NULL;
 static volatile sig_atomic_t out_of_time = false;
 
-/* When the refresh was first cancelled, 0 if it was not; handlers only. */
-static TimestampTz cancelled_at = 0;
+/*
+ * When the refresh was first cancelled, 0 if it was not.  Read by the handler
+ * of the tick alone; a torn value could at worst delay or hasten the end of a
+ * process that does not heed its cancel.
+ */
+static volatile TimestampTz canceled_at = 0;
 
 static void
 cancel_refresh(void)
@@ -58,15 +62,15 @@ handle_tick(void)
 
 	if (dmu_queue_stop(watched) < DMU_STOP_CANCEL && !out_of_time)
 	{
-		cancelled_at = 0;
+		canceled_at = 0;
 		return;
 	}
 
 	now = GetCurrentTimestamp();
-	if (cancelled_at == 0)
-		cancelled_at = now;
+	if (canceled_at == 0)
+		canceled_at = now;
 
-	if (TimestampDifferenceExceeds(cancelled_at, now, DMU_CANCEL_GRACE))
+	if (TimestampDifferenceExceeds(canceled_at, now, DMU_CANCEL_GRACE))
 		kill(MyProcPid, SIGTERM);
 	else
 		cancel_refresh();
@@ -90,7 +94,7 @@ dmu_watchdog_start(DmuControl *control)
 	}
 
 	out_of_time = false;
-	cancelled_at = 0;
+	canceled_at = 0;
 	watched = control;
 	enable_timeout_every(tick_timeout,
 						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -113,8 +117,15 @@ void
 dmu_watchdog_begin(int timeout)
 {
 	out_of_time = false;
+	canceled_at = 0;
 	if (timeout > 0)
 		enable_timeout_after(user_timeout, timeout);
+}
+
+bool
+dmu_watchdog_out_of_time(void)
+{
+	return out_of_time;
 }
 
 bool
@@ -125,8 +136,8 @@ dmu_watchdog_end(void)
 	if (get_timeout_active(user_timeout))
 		disable_timeout(user_timeout, false);
 	result = out_of_time;
+	out_of_time = false;
 	if (result)
 		QueryCancelPending = false;
-	out_of_time = false;
 	return result;
 }

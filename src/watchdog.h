@@ -22,6 +22,9 @@ extern void dmu_watchdog_stop(void);
 /* Gives the next datamart user "timeout" milliseconds; 0 = no limit. */
 extern void dmu_watchdog_begin(int timeout);
 
+/* True if the time of the datamart user at work has run out. */
+extern bool dmu_watchdog_out_of_time(void);
+
 /*
  * Ends that, and forgets a cancel that came too late.  True if the time had
  * run out.

@@ -15,6 +15,7 @@
  */
 #include "worker.h"
 
+#include "access/xact.h"
 #include "errors.h"
 #include "failures.h"
 #include "launch.h"
@@ -76,24 +77,25 @@ must_stop(WorkerRun *run)
 
 void
 dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
-						  const DmuError *error)
+						  const DmuError *error, bool nowait)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuError   *second = palloc(sizeof(DmuError));
+	uint32		held = QueryCancelHoldoffCount;
 
-	/* A cancel that comes now is for the next thing to do. */
-	HOLD_CANCEL_INTERRUPTS();
 	PG_TRY();
 	{
 		dmu_session_begin();
 		dmu_failures_record(dimension_user_id, control->cycle_id, error,
-							dmu_retry_delay, dmu_retry_delay_max);
+							dmu_retry_delay, dmu_retry_delay_max, nowait);
 		dmu_session_commit(context);
-		RESUME_CANCEL_INTERRUPTS();
 	}
 	PG_CATCH();
 	{
 		dmu_error_catch(second, context);
+
+		/* An error lets cancels in. */
+		QueryCancelHoldoffCount = held;
 		ereport(WARNING,
 				(errcode(second->sqlerrcode),
 				 errmsg("could not record the failure of datamart user " INT64_FORMAT ": %s",
@@ -106,10 +108,7 @@ dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
 	pfree(second);
 }
 
-/*
- * True if the tables and the procedure are still there.  Comes after an abort,
- * so it also renews the protection of the extension.
- */
+/* True if the tables and the procedure are still there. */
 static bool
 warehouse_exists(WorkerRun *run)
 {
@@ -117,10 +116,19 @@ warehouse_exists(WorkerRun *run)
 	bool		result;
 
 	dmu_session_begin();
-	dmu_owner_protect();
 	result = dmu_warehouse_exists(run->warehouse);
 	dmu_session_commit(context);
 	return result;
+}
+
+static void
+set_timeout_error(DmuError *error)
+{
+	dmu_error_set(error, ERRCODE_QUERY_CANCELED,
+				  "canceling refresh due to datamart_users.user_timeout",
+				  psprintf("The limit for one datamart user is %d ms.",
+						   dmu_user_timeout),
+				  NULL);
 }
 
 /* Adds to an error of the procedure what its author should know. */
@@ -130,17 +138,16 @@ explain_failure(WorkerRun *run, bool out_of_time)
 	DmuError   *error = &run->error;
 
 	if (out_of_time && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-	{
-		dmu_error_set(error, ERRCODE_QUERY_CANCELED,
-					  "canceling refresh due to datamart_users.user_timeout",
-					  psprintf("The limit for one datamart user is %d ms.",
-							   dmu_user_timeout),
-					  NULL);
-	}
-	else if (error->sqlerrcode == ERRCODE_INVALID_TRANSACTION_TERMINATION &&
-			 error->hint[0] == '\0')
+		set_timeout_error(error);
+	else if (error->hint[0] != '\0')
+		return;
+	else if (error->sqlerrcode == ERRCODE_INVALID_TRANSACTION_TERMINATION)
 		strlcpy(error->hint,
 				"The procedure must not use COMMIT or ROLLBACK: it runs in the transaction that also clears the flag.",
+				sizeof(error->hint));
+	else if (error->sqlerrcode == ERRCODE_DUPLICATE_TABLE)
+		strlcpy(error->hint,
+				"A temporary table stays in its worker for the next datamart users; create it with ON COMMIT DROP.",
 				sizeof(error->hint));
 }
 
@@ -185,8 +192,43 @@ handle_failure(WorkerRun *run, const DmuQueueEntry *entry, bool out_of_time)
 		return false;
 	}
 	report_failure(run, entry->dimension_user_id);
-	dmu_worker_record_failure(control, entry->dimension_user_id, &run->error);
+	dmu_worker_record_failure(control, entry->dimension_user_id, &run->error,
+							  false);
 	return true;
+}
+
+/* See dmu_failures_note_suspect(); false if that raised an error. */
+static bool
+note_suspect(WorkerRun *run, const DmuQueueEntry *entry)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool noted = false;
+
+	PG_TRY();
+	{
+		dmu_failures_note_suspect(run->number, entry->dimension_user_id,
+								  run->control->cycle_id);
+		noted = true;
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(&run->error, context);
+	}
+	PG_END_TRY();
+	return noted;
+}
+
+/* The extension could be dropped since a transaction was aborted. */
+static void
+renew_protection(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (dmu_owner_is_protected())
+		return;
+	dmu_session_begin();
+	dmu_owner_protect();
+	dmu_session_commit(context);
 }
 
 /* One datamart user; false if its outcome is not to be counted. */
@@ -195,23 +237,20 @@ work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
 {
 	bool		out_of_time;
 
-	if (run->control->follows_crash)
-	{
-		HOLD_CANCEL_INTERRUPTS();
-		dmu_failures_note_suspect(run->number, entry->dimension_user_id,
-								  run->control->cycle_id);
-		RESUME_CANCEL_INTERRUPTS();
-	}
-
+	renew_protection();
 	dmu_slot_begin(run->slot, entry);
 	debug_query_string = dmu_refresh_statement(run->refresher,
 											   entry->dimension_user_id);
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
 
 	dmu_watchdog_begin(dmu_user_timeout);
-	*outcome = dmu_refresh(run->refresher, entry->dimension_user_id,
-						   entry->has_failure ? dmu_failures_clear : NULL,
-						   &run->error);
+	RESUME_CANCEL_INTERRUPTS();
+	*outcome = DMU_FAILED;
+	if (!run->control->follows_crash || note_suspect(run, entry))
+		*outcome = dmu_refresh(run->refresher, entry->dimension_user_id,
+							   entry->has_failure ? dmu_failures_clear : NULL,
+							   &run->error);
+	HOLD_CANCEL_INTERRUPTS();
 	out_of_time = dmu_watchdog_end();
 
 	if (*outcome == DMU_FAILED && !handle_failure(run, entry, out_of_time))
@@ -230,6 +269,33 @@ work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
 	return true;
 }
 
+/*
+ * before_shmem_exit callback, and so still able to run transactions.  A
+ * datamart user that did not heed user_timeout takes its worker along, the
+ * coordinator even its cycle: it must have its back-off, or it would do so in
+ * every cycle.  An error here only ends the callback.
+ */
+static void
+worker_exit(int code, Datum arg)
+{
+	WorkerRun  *run = (WorkerRun *) DatumGetPointer(arg);
+	int64		id = (int64) pg_atomic_read_u64(&run->slot->dimension_user_id);
+
+	if (pg_atomic_read_u32(&run->slot->state) != DMU_WORKER_REFRESHING ||
+		!dmu_watchdog_out_of_time() ||
+		dmu_queue_stop(run->control) >= DMU_STOP_CANCEL)
+		return;
+
+	AbortOutOfAnyTransaction();
+	MemoryContextSwitchTo(TopMemoryContext);
+	set_timeout_error(&run->error);
+	report_failure(run, id);
+	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
+	dmu_worker_record_failure(run->control, id, &run->error, true);
+	dmu_slot_end(run->control, run->slot, DMU_FAILED);
+	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
+}
+
 static void
 prepare_run(WorkerRun *run)
 {
@@ -238,7 +304,9 @@ prepare_run(WorkerRun *run)
 	dmu_session_begin();
 	dmu_owner_protect();
 	dmu_settings_apply_worker_settings();
-	old_context = MemoryContextSwitchTo(TopMemoryContext);
+	old_context = MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
+															  "datamart_users warehouse",
+															  ALLOCSET_SMALL_SIZES));
 	run->warehouse = dmu_warehouse_resolve();
 	MemoryContextSwitchTo(old_context);
 	run->refresher = dmu_refresh_prepare(run->warehouse);
@@ -262,9 +330,15 @@ dmu_worker_run(DmuControl *control, int number)
 	run->control = control;
 	run->number = number;
 	run->slot = &control->slots[number - 1];
-	dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
 	prepare_run(run);
+	dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
+	before_shmem_exit(worker_exit, PointerGetDatum(run));
 
+	/*
+	 * A cancel is for a refresh.  Anywhere else, be it in the report of a
+	 * failure, it would end the worker.
+	 */
+	HOLD_CANCEL_INTERRUPTS();
 	MemoryContextSwitchTo(context);
 	while (queue != NULL && !must_stop(run) && dmu_queue_claim(queue, &entry))
 	{
@@ -277,6 +351,8 @@ dmu_worker_run(DmuControl *control, int number)
 		MemoryContextReset(context);
 	}
 
+	if (control->follows_crash)
+		dmu_failures_forget_suspect(number);
 	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 	debug_query_string = NULL;
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -290,6 +366,7 @@ dmu_worker_run(DmuControl *control, int number)
 				(errmsg("worker %d: completed with failures (" INT64_FORMAT " datamart users processed, " INT64_FORMAT " failed)",
 						number, tally.outcomes[DMU_PROCESSED],
 						tally.outcomes[DMU_FAILED])));
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 void

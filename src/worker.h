@@ -23,10 +23,10 @@ extern void dmu_worker_run(DmuControl *control, int number);
 
 /*
  * Writes down a failure of a datamart user, in a transaction of its own.  If
- * even that fails, the log has both.
+ * even that fails, the log has both.  "nowait" as with dmu_failures_record().
  */
 extern void dmu_worker_record_failure(DmuControl *control,
 									  int64 dimension_user_id,
-									  const DmuError *error);
+									  const DmuError *error, bool nowait);
 
 #endif							/* DMU_WORKER_H */
