@@ -132,7 +132,7 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 						 "ORDER BY recency_class,\n"
 						 "         activity_class,\n"
 						 "         action_count DESC,\n"
-						 "         last_action_at DESC NULLS LAST,\n"
+						 "         a.last_action_at DESC NULLS LAST,\n"
 						 "         dimension_user_id\n"
 						 "LIMIT %s", parts->limit);
 	return buf.data;

@@ -129,7 +129,7 @@ match_procedure(List *names, List *type_names, Oid *argtype, bool *ambiguous)
 								  makeTypeNameFromOid(type_oid, -1));
 	}
 
-	procedure = LookupFuncWithArgs(OBJECT_PROCEDURE, wanted, true);
+	procedure = LookupFuncWithArgs(OBJECT_ROUTINE, wanted, true);
 	if ((*argtype != INT4OID && *argtype != INT8OID) ||
 		!is_refresh_procedure(procedure, *argtype))
 		return InvalidOid;
@@ -250,15 +250,18 @@ dmu_procedure_resolve(Oid key_type, Oid *argtype)
 		procedure = type_names == NIL ?
 			choose_procedure(names, key_type, argtype, &ambiguous) :
 			match_procedure(names, type_names, argtype, &ambiguous);
-	if (!OidIsValid(procedure))
-		no_procedure(schema, schema_oid, name, ambiguous);
 
-	if (isAnyTempNamespace(get_func_namespace(procedure)))
+	/* "pg_temp" is no schema by itself, so nothing was looked up in it. */
+	if ((schema != NULL && strcmp(schema, "pg_temp") == 0) ||
+		(OidIsValid(procedure) &&
+		 isAnyTempNamespace(get_func_namespace(procedure))))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("procedure \"%s\" is temporary", dmu_procedure),
 				 errdetail("Other processes, such as the workers of a cycle, cannot see it."),
 				 errhint("Change the setting " PROCEDURE_SETTING ".")));
+	if (!OidIsValid(procedure))
+		no_procedure(schema, schema_oid, name, ambiguous);
 	return procedure;
 }
 
