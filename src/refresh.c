@@ -241,10 +241,14 @@ open_and_check(DmuRefresher *refresher, int64 dimension_user_id,
 /* The rest of the transaction. */
 static void
 refresh_and_commit(DmuRefresher *refresher, int64 dimension_user_id,
-				   DmuBeforeCommit before_commit)
+				   DmuBeforeClear before_clear)
 {
 	execute(refresher->call, procedure_argument(refresher, dimension_user_id),
 			SPI_OK_UTILITY);
+
+	/* It may wait, so before we have the row that the ETL wants. */
+	if (before_clear != NULL)
+		before_clear(dimension_user_id);
 	if (execute_with_lock_wait(refresher->clear, dimension_user_id,
 							   SPI_OK_UPDATE) == 0)
 		ereport(ERROR,
@@ -254,8 +258,6 @@ refresh_and_commit(DmuRefresher *refresher, int64 dimension_user_id,
 				 errdetail("The update of %s affected no row.",
 						   refresher->warehouse->users_name),
 				 errhint("Look for a row-level security policy, a trigger or a rule on the table, or whether the procedure deletes the row.")));
-	if (before_commit != NULL)
-		before_commit(dimension_user_id);
 	commit_transaction(refresher);
 }
 
@@ -273,7 +275,7 @@ is_collision(const DmuError *error)
  */
 static DmuOutcome
 attempt(DmuRefresher *refresher, int64 dimension_user_id, bool lock_first,
-		DmuBeforeCommit before_commit, DmuError *error, bool *called)
+		DmuBeforeClear before_clear, DmuError *error, bool *called)
 {
 	volatile DmuOutcome outcome = DMU_SKIPPED;
 	volatile bool reached = false;
@@ -283,7 +285,7 @@ attempt(DmuRefresher *refresher, int64 dimension_user_id, bool lock_first,
 		if (open_and_check(refresher, dimension_user_id, lock_first))
 		{
 			reached = true;
-			refresh_and_commit(refresher, dimension_user_id, before_commit);
+			refresh_and_commit(refresher, dimension_user_id, before_clear);
 			outcome = DMU_PROCESSED;
 		}
 		else
@@ -326,7 +328,7 @@ try_again(Attempts *attempts, const DmuError *error, bool called)
 
 DmuOutcome
 dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
-			DmuBeforeCommit before_commit, DmuError *error)
+			DmuBeforeClear before_clear, DmuError *error)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(refresher->context);
 	Attempts	attempts = {false, 0, 0};
@@ -336,7 +338,7 @@ dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
 	do
 	{
 		outcome = attempt(refresher, dimension_user_id, attempts.lock_first,
-						  before_commit, error, &called);
+						  before_clear, error, &called);
 		MemoryContextReset(refresher->context);
 		if (outcome != DMU_FAILED || !is_collision(error))
 		{

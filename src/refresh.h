@@ -14,8 +14,8 @@
 /* The prepared statements of one worker. */
 typedef struct DmuRefresher DmuRefresher;
 
-/* Something to do in the transaction of a refresh, before it commits. */
-typedef void (*DmuBeforeCommit) (int64 dimension_user_id);
+/* Something to do in the transaction of a refresh, before it clears the flag. */
+typedef void (*DmuBeforeClear) (int64 dimension_user_id);
 
 /*
  * Prepares the statements, for the life of the process.  Needs a transaction.
@@ -29,7 +29,7 @@ extern DmuRefresher *dmu_refresh_prepare(const DmuWarehouse *warehouse);
  * DMU_FAILED, "error" says why; for DMU_DEFERRED it has the last collision.
  */
 extern DmuOutcome dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
-							  DmuBeforeCommit before_commit, DmuError *error);
+							  DmuBeforeClear before_clear, DmuError *error);
 
 /* The statement that refreshes it, for pg_stat_activity and the log. */
 extern const char *dmu_refresh_statement(DmuRefresher *refresher,
