@@ -85,7 +85,7 @@ CREATE TABLE datamart_users_cycle_profiles (
 );
 
 COMMENT ON TABLE datamart_users_cycle_profiles IS 'History of datamart_users: how long refreshes took, and the course of a cycle';
-COMMENT ON COLUMN datamart_users_cycle_profiles.p50 IS 'time that half of the refreshes did not exceed, to within an eighth';
+COMMENT ON COLUMN datamart_users_cycle_profiles.p50 IS 'time that half of the refreshes did not exceed; at most a quarter too high';
 COMMENT ON COLUMN datamart_users_cycle_profiles.bucket_upto IS 'histogram of refresh times: upper bounds of the buckets that are not empty';
 COMMENT ON COLUMN datamart_users_cycle_profiles.bucket_count IS 'histogram of refresh times: refreshes in each bucket';
 COMMENT ON COLUMN datamart_users_cycle_profiles.sample_width IS 'time that one element of samples stands for';
@@ -865,7 +865,7 @@ BEGIN
 		detail := coalesce(own::text, 'on partitions');
 	ELSE
 		status := 'warning';
-		detail := format('no index on %s (%s, %s): the prioritisation reads every fact of every modified datamart user', facts, key, other);
+		detail := format('no index on %s (%s, %s): the prioritisation has to read the facts themselves', facts, key, other);
 		hint := statements;
 	END IF;
 	RETURN NEXT;
@@ -1154,11 +1154,11 @@ COMMENT ON FUNCTION datamart_users_check_server() IS 'part of datamart_users_che
 -- What cycles have left behind.
 CREATE FUNCTION datamart_users_check_history()
 RETURNS TABLE (item text, status text, detail text, hint text)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	live bigint := (SELECT p.cycle_id FROM @extschema@.datamart_users_progress p);
+	live bigint;
 	cycle record;
 	dead bigint[];
 	failing record;
@@ -1169,9 +1169,18 @@ BEGIN
 	  FROM @extschema@.datamart_users_cycles c
 	 ORDER BY c.cycle_id DESC
 	 LIMIT 1;
-	dead := ARRAY(SELECT c.cycle_id FROM @extschema@.datamart_users_cycles c
-				   WHERE c.status = 'running' AND c.cycle_id IS DISTINCT FROM live
-				   ORDER BY c.cycle_id);
+
+	-- One that has just begun or ended looks the same as one that died; so a
+	-- second look, with another snapshot.
+	FOR look IN 1 .. 2 LOOP
+		dead := ARRAY(SELECT c.cycle_id FROM @extschema@.datamart_users_cycles c
+					   WHERE c.status = 'running' AND (look = 1 OR c.cycle_id = ANY (dead))
+					   ORDER BY c.cycle_id);
+		live := (SELECT p.cycle_id FROM @extschema@.datamart_users_progress p);
+		dead := array_remove(dead, live);
+		EXIT WHEN dead = '{}';
+		PERFORM pg_sleep(0.1);
+	END LOOP;
 
 	item := 'last cycle';
 	status := 'ok';
@@ -1345,7 +1354,8 @@ COMMENT ON FUNCTION datamart_users_check(name, name[]) IS 'the doctor: what keep
 
 --
 -- The report: one cycle on one screen.  This script is plain ASCII, because a
--- database may have any encoding; what is not ASCII in the report is chr().
+-- database may have any encoding.  What is not ASCII in the report is chr() of
+-- what no planner can compute in advance: most encodings have no such character.
 --
 CREATE FUNCTION datamart_users_report_duration(duration interval)
 RETURNS text
@@ -1380,8 +1390,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT pg_catalog.concat(
-				pg_catalog.repeat(CASE WHEN $5 THEN pg_catalog.chr(9608) ELSE '#' END, n.filled),
-				pg_catalog.repeat(CASE WHEN $5 THEN pg_catalog.chr(9617) ELSE '.' END, n.length - n.filled))
+				pg_catalog.repeat(pg_catalog.chr(CASE WHEN $5 THEN 9608 ELSE pg_catalog.ascii('#') END), n.filled),
+				pg_catalog.repeat(pg_catalog.chr(CASE WHEN $5 THEN 9617 ELSE pg_catalog.ascii('.') END), n.length - n.filled))
 	  FROM (SELECT l.length,
 				   CASE WHEN $1 >= $2 THEN l.length
 						WHEN l.length = 1 THEN pg_catalog.round($1 / $2)::integer
@@ -1445,7 +1455,7 @@ BEGIN
 						   ON h.upto <= bounds[i] AND (i = first OR h.upto > bounds[i - 1])
 				   GROUP BY i ORDER BY i);
 	RETURN QUERY
-		SELECT rtrim(format('  %s %s%s  %s', CASE WHEN blocks THEN chr(8804) ELSE '<=' END,
+		SELECT rtrim(format('  %s %s%s  %s', chr(CASE WHEN blocks THEN 8804 ELSE ascii('<') END) || CASE WHEN blocks THEN '' ELSE '=' END,
 							rpad(@extschema@.datamart_users_report_duration(bounds[first + s.position::integer - 1]), 7),
 							lpad(@extschema@.datamart_users_report_number(s.count), CASE WHEN blocks THEN 11 ELSE 10 END),
 							@extschema@.datamart_users_report_bar(s.count, s.count, m.most, 54, blocks)))
@@ -1481,17 +1491,22 @@ CREATE FUNCTION datamart_users_report_cycle(
 	OUT phase text,
 	OUT done integer,
 	OUT time_left interval)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	progress record;
 BEGIN
 	-- Progress first: a cycle that ends in between has its history row then.
-	SELECT * INTO progress FROM @extschema@.datamart_users_progress p
-	 WHERE p.cycle_id = $1;
-	SELECT * INTO cycle FROM @extschema@.datamart_users_cycles c
-	 WHERE c.cycle_id = $1;
+	-- One that begins in between is seen at the second look.
+	FOR look IN 1 .. 2 LOOP
+		SELECT * INTO progress FROM @extschema@.datamart_users_progress p
+		 WHERE p.cycle_id = $1;
+		SELECT * INTO cycle FROM @extschema@.datamart_users_cycles c
+		 WHERE c.cycle_id = $1;
+		EXIT WHEN cycle.status <> 'running' OR progress.cycle_id IS NOT NULL;
+		PERFORM pg_sleep(0.1);
+	END LOOP;
 	lives := cycle.status = 'running' AND progress.cycle_id IS NOT NULL;
 	IF lives THEN
 		phase := progress.phase;
@@ -1513,7 +1528,7 @@ COMMENT ON FUNCTION datamart_users_report_cycle(bigint) IS 'part of datamart_use
 -- What was asked, and what came of it.
 CREATE FUNCTION datamart_users_report_head(cycle_id bigint, blocks boolean)
 RETURNS SETOF text
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -1682,7 +1697,7 @@ COMMENT ON FUNCTION datamart_users_report_tail(bigint, boolean) IS 'part of data
 
 CREATE FUNCTION datamart_users_report(cycle_id bigint DEFAULT NULL)
 RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
+LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

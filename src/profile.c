@@ -5,7 +5,7 @@
  *
  *		Averages hide what people ask about: the slow ones, and when a cycle
  *		slowed down.  A histogram with buckets that grow with the time tells
- *		percentiles to within an eighth, samples whose width doubles as the
+ *		percentiles that are at most a quarter too high, samples whose width doubles as the
  *		cycle gets longer tell its course, both in a fixed amount of memory.
  *		A profile has one writer, so nothing here needs a lock.
  *

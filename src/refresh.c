@@ -169,21 +169,20 @@ execute(SPIPlanPtr plan, Datum argument, int expected)
 	return SPI_processed;
 }
 
-/* Executes one of our own statements on the users table, with a short wait. */
-static uint64
-execute_with_lock_wait(SPIPlanPtr plan, int64 dimension_user_id, int expected)
+/*
+ * From here to AtEOXact_GUC() with its result, no lock is waited for longer
+ * than DMU_LOCK_WAIT; the caller may have asked for less.
+ */
+static int
+begin_short_waits(void)
 {
 	int			guc_level = NewGUCNestLevel();
-	uint64		processed;
 
-	/* The caller may have asked for less. */
 	if (LockTimeout == 0 || LockTimeout > DMU_LOCK_WAIT)
 		(void) set_config_option("lock_timeout", CppAsString2(DMU_LOCK_WAIT),
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-	processed = execute(plan, Int64GetDatum(dimension_user_id), expected);
-	AtEOXact_GUC(false, guc_level);
-	return processed;
+	return guc_level;
 }
 
 /* True if the statement just executed returned a row with a true flag. */
@@ -230,8 +229,13 @@ open_and_check(DmuRefresher *refresher, int64 dimension_user_id,
 {
 	begin_transaction(refresher->warehouse);
 	if (lock_first)
-		execute_with_lock_wait(refresher->lock, dimension_user_id,
-							   SPI_OK_SELECT);
+	{
+		int			guc_level = begin_short_waits();
+
+		execute(refresher->lock, Int64GetDatum(dimension_user_id),
+				SPI_OK_SELECT);
+		AtEOXact_GUC(false, guc_level);
+	}
 	else
 		execute(refresher->check, Int64GetDatum(dimension_user_id),
 				SPI_OK_SELECT);
@@ -243,14 +247,18 @@ static void
 refresh_and_commit(DmuRefresher *refresher, int64 dimension_user_id,
 				   DmuBeforeClear before_clear)
 {
+	int			guc_level;
+
 	execute(refresher->call, procedure_argument(refresher, dimension_user_id),
 			SPI_OK_UTILITY);
+
+	guc_level = begin_short_waits();
 
 	/* It may wait, so before we have the row that the ETL wants. */
 	if (before_clear != NULL)
 		before_clear(dimension_user_id);
-	if (execute_with_lock_wait(refresher->clear, dimension_user_id,
-							   SPI_OK_UPDATE) == 0)
+	if (execute(refresher->clear, Int64GetDatum(dimension_user_id),
+				SPI_OK_UPDATE) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("flag \"%s\" of datamart user " INT64_FORMAT " could not be cleared",
@@ -258,6 +266,7 @@ refresh_and_commit(DmuRefresher *refresher, int64 dimension_user_id,
 				 errdetail("The update of %s affected no row.",
 						   refresher->warehouse->users_name),
 				 errhint("Look for a row-level security policy, a trigger or a rule on the table, or whether the procedure deletes the row.")));
+	AtEOXact_GUC(false, guc_level);
 	commit_transaction(refresher);
 }
 

@@ -166,6 +166,25 @@ prepare_workspace() {
 	cd "$workspace/tree"
 }
 
+# borrow_program PACKAGE: its programs in PATH for as long as the workspace
+# lasts.  Not installed, because Debian would start it as a service.
+borrow_program() {
+	local directory=$workspace/borrowed
+
+	mkdir -p "$directory/package"
+	chmod a+rx "$directory"
+	if ! (cd "$directory/package" && apt-get download -qq "$1" >/dev/null 2>&1) &&
+		! { as_root apt-get update -qq &&
+			(cd "$directory/package" && apt-get download -qq "$1" >/dev/null 2>&1); }; then
+		note "not available here, going on without it: $1"
+		return
+	fi
+	dpkg-deb -x "$directory"/package/*.deb "$directory"
+	chmod -R a+rX "$directory"
+	PATH=$PATH:$directory/usr/bin
+	note "$1, in the workspace only"
+}
+
 # Stops every server whose data lives in the workspace, those of interrupted
 # TAP tests too.
 stop_servers() {

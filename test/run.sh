@@ -112,6 +112,7 @@ if select_tests isolation .spec test/isolation/specs; then
 	run_compared 'Isolation tests' ISOLATION output_iso/regression.diffs
 fi
 if select_tests tap .pl test/t; then
+	borrow_program prometheus-postgres-exporter
 	run_tap
 fi
 

@@ -1,0 +1,64 @@
+# Cycles run by pg_cron, over a connection and in a background worker of its
+# own.  Its schedules know no seconds, so this waits for the next minute.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../perl";
+
+use DatamartUsersTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $library = qx(pg_config --pkglibdir);
+chomp $library;
+plan skip_all => 'pg_cron is not installed' unless -e "$library/pg_cron.so";
+
+my %nodes;
+
+for my $background ('off', 'on')
+{
+	my $node = new_node("cron_$background", stopped => 1, conf => <<"CONF");
+shared_preload_libraries = 'pg_cron'
+cron.database_name = 'w'
+cron.use_background_workers = $background
+CONF
+	# Connections come from this machine, as the tests' own do.
+	$node->append_conf('postgresql.conf', "cron.host = '" . $node->host . "'");
+	$node->start;
+	add_warehouse($node, 'w', 5);
+	$node->safe_psql('w', <<'SQL');
+CREATE EXTENSION pg_cron;
+CREATE ROLE etl LOGIN;
+GRANT USAGE ON SCHEMA dwh TO etl;
+GRANT ALL ON ALL TABLES IN SCHEMA dwh TO etl;
+GRANT EXECUTE ON FUNCTION datamart_users_run_cycle TO etl;
+SELECT cron.schedule('refresh', '* * * * *', 'SELECT datamart_users_run_cycle(3, 2)');
+UPDATE cron.job SET username = 'etl';
+SQL
+	$nodes{$background} = $node;
+}
+
+for my $background ('off', 'on')
+{
+	my $node = $nodes{$background};
+	my $what = "use_background_workers = $background";
+
+	wait_for_sql($node, 'w',
+		"SELECT count(*) > 0 FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')",
+		'the job has run');
+	is($node->safe_psql('w', 'SELECT status FROM cron.job_run_details ORDER BY runid LIMIT 1'),
+		'succeeded', "$what: the job succeeded")
+	  or diag($node->safe_psql('w', 'SELECT return_message FROM cron.job_run_details ORDER BY runid LIMIT 1'));
+	is( $node->safe_psql('w', 'SELECT status, role_name, found, processed, failed, workers FROM datamart_users_cycles ORDER BY cycle_id LIMIT 1'),
+		'completed|etl|3|3|0|2', "$what: history");
+	is($node->safe_psql('w', q(SELECT string_agg(DISTINCT refreshed_by::text, ',') FROM dwh.datamartusers)),
+		'etl', "$what: the rights are those of the job");
+	$node->safe_psql('w', 'DELETE FROM cron.job');
+	check_sane($node, 'w', $what);
+	$node->stop;
+}
+
+done_testing();
