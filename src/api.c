@@ -81,12 +81,14 @@ get_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 	if (days > 36525 || interval->time / USECS_PER_DAY > 36525)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be more than 100 years", name)));
+				 errmsg("%s must not be more than 100 years", name),
+				 errhint("Leave it out, or pass NULL, for the default.")));
 	usec = days < -36525 ? -1 : days * USECS_PER_DAY + interval->time;
 	if (usec < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be negative", name)));
+				 errmsg("%s must not be negative", name),
+				 errhint("Leave it out, or pass NULL, for the default.")));
 	return (usec + 999) / 1000;
 }
 

@@ -77,31 +77,6 @@ coordinator_exit(int code, Datum arg)
 		TerminateBackgroundWorker(c->workers[i]);
 }
 
-/* Another process has the cycle lock; says which cycle that is, if it can. */
-static void
-raise_already_running(void)
-{
-	dsm_segment *seg;
-	DmuControl *other = dmu_progress_attach(&seg);
-
-	if (other == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("a cycle of datamart_users is just starting or ending in this database"),
-				 errhint("Try again in a moment.")));
-
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("cycle " INT64_FORMAT " of datamart_users is already running in this database",
-					other->cycle_id),
-			 errdetail("It was started by role \"%s\" at %s; its coordinator has process ID %d.",
-					   NameStr(other->role_name),
-					   timestamptz_to_str(other->started_at),
-					   (int) other->coordinator_pid),
-			 errhint("Wait for it with datamart_users_wait_cycle(" INT64_FORMAT "), or stop it with datamart_users_cancel_cycle().",
-					 other->cycle_id)));
-}
-
 /*
  * The workers of a coordinator that was terminated see its stop flag within
  * a tick, and end within the grace; but the cycle lock has gone before them.
@@ -145,7 +120,13 @@ begin_cycle(Coordination *c)
 	dmu_owner_protect();
 	control->coordinator_pid = MyProcPid;
 	if (!dmu_directory_enter(c->handle))
-		raise_already_running();
+	{
+		dmu_progress_refuse_second();
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("a cycle of datamart_users is just starting or ending in this database"),
+				 errhint("Try again in a moment.")));
+	}
 	c->entered = true;
 
 	control->started_at = GetCurrentTimestamp();

@@ -89,6 +89,9 @@ launch_cycle(OwnCycle *cycle, const DmuRequest *request)
 {
 	Size		session_size = dmu_launch_session_size();
 
+	/* The coordinator will make sure; but this takes no process. */
+	dmu_progress_refuse_second();
+
 	cycle->seg = dmu_queue_create(request->workers, session_size);
 	cycle->control = dmu_queue_control(cycle->seg);
 	cycle->control->request = *request;

@@ -19,12 +19,32 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "ownersql.h"
 #include "session.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+
+/* Whatever else is known of an error beside its message. */
+static const char *
+describe_context(const DmuError *error)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	if (error->detail[0] != '\0')
+		appendStringInfo(&text, "DETAIL:  %s\n", error->detail);
+	if (error->hint[0] != '\0')
+		appendStringInfo(&text, "HINT:  %s\n", error->hint);
+	appendStringInfoString(&text, error->context);
+
+	/* Like the server's own contexts, it has no newline at its end. */
+	if (text.len > 0 && text.data[text.len - 1] == '\n')
+		text.		data[text.len - 1] = '\0';
+	return text.data;
+}
 
 /* See dmu_failures_record(). */
 static void
@@ -37,17 +57,17 @@ upsert_failure(const DmuOwnerScope *scope, int64 dimension_user_id,
 	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
 	params[2] = dmu_param_text(unpack_sql_state(error->sqlerrcode));
 	params[3] = dmu_param(TEXTOID, CStringGetTextDatum(error->message));
-	params[4] = dmu_param_text(error->context);
+	params[4] = dmu_param_text(describe_context(error));
 	params[5] = dmu_param(FLOAT8OID, Float8GetDatum(delay));
-	params[6] = dmu_param(FLOAT8OID, Float8GetDatum(Max(delay, delay_max)));
+	params[6] = dmu_param(FLOAT8OID, Float8GetDatum(delay_max));
 
 	/* Nobody waits for more than 2^30 times the delay; more would overflow. */
 	dmu_owner_run(scope,
 				  "INSERT INTO %s.datamart_users_failures AS f"
 				  "  (dimension_user_id, attempts, first_failed_at, last_failed_at,"
 				  "   next_attempt_at, sqlstate, message, context, cycle_id)"
-				  " VALUES ($1, 1, clock_timestamp(), clock_timestamp(),"
-				  "         clock_timestamp() + make_interval(secs => $6), $3, $4, $5, $2)"
+				  " SELECT $1, 1, t, t, t + make_interval(secs => least($6, $7)), $3, $4, $5, $2"
+				  "   FROM clock_timestamp() AS t WHERE true"
 				  " ON CONFLICT (dimension_user_id) DO UPDATE"
 				  "   SET attempts = f.attempts + 1,"
 				  "       last_failed_at = excluded.last_failed_at,"

@@ -95,11 +95,14 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 	for (int i = 0; i < DMU_NACTIVITY; i++)
 		appendStringInfo(&buf, "%s WHEN a.action_count > %s THEN %d\n",
 						 i == 0 ? "" : "           ", parts->thresholds[i], i + 1);
+	/* Not every date is a timestamp, and one bad fact must not end it all. */
 	appendStringInfo(&buf,
 					 "            ELSE %d\n"
 					 "       END AS activity_class,\n"
 					 "       coalesce(a.action_count, 0) AS action_count,\n"
-					 "       a.last_action_at::timestamptz AS last_action_at\n",
+					 "       CASE WHEN a.last_action_at < '9999-12-31' THEN a.last_action_at::timestamptz\n"
+					 "            WHEN a.last_action_at IS NOT NULL THEN 'infinity'\n"
+					 "       END AS last_action_at\n",
 					 DMU_NACTIVITY + 1);
 	appendStringInfo(&buf,
 					 "FROM %s AS u\n"

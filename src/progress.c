@@ -35,6 +35,27 @@ dmu_progress_attach(dsm_segment **seg)
 }
 
 void
+dmu_progress_refuse_second(void)
+{
+	dsm_segment *seg;
+	DmuControl *running = dmu_progress_attach(&seg);
+
+	if (running == NULL)
+		return;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("cycle " INT64_FORMAT " of datamart_users is already running in this database",
+					running->cycle_id),
+			 errdetail("It was started by role \"%s\" at %s; its coordinator has process ID %d.",
+					   NameStr(running->role_name),
+					   timestamptz_to_str(running->started_at),
+					   (int) running->coordinator_pid),
+			 errhint("Wait for it with datamart_users_wait_cycle(" INT64_FORMAT "), or stop it with datamart_users_cancel_cycle().",
+					 running->cycle_id)));
+}
+
+void
 dmu_progress_read(DmuControl *control, DmuProgress *progress)
 {
 	progress->at = GetCurrentTimestamp();

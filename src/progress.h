@@ -24,6 +24,9 @@ typedef struct DmuProgress
  */
 extern DmuControl *dmu_progress_attach(dsm_segment **seg);
 
+/* Raises 55006, naming it, if a cycle is running in this database. */
+extern void dmu_progress_refuse_second(void);
+
 /* Reads it; from any process, at any time, without a lock. */
 extern void dmu_progress_read(DmuControl *control, DmuProgress *progress);
 

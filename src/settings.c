@@ -171,6 +171,7 @@ check_recency_days(char **newval, void **extra, GucSource source)
 	{
 		GUC_check_errdetail("It must be %d numbers of days, ascending, each from 1 to %d.",
 							DMU_NRECENCY, MAX_RECENCY_DAYS);
+		GUC_check_errhint("For example \"7, 30, 90\".");
 		return false;
 	}
 
@@ -192,6 +193,7 @@ check_activity_thresholds(char **newval, void **extra, GucSource source)
 	{
 		GUC_check_errdetail("It must be %d numbers of facts, descending, none negative.",
 							DMU_NACTIVITY);
+		GUC_check_errhint("For example \"100, 10\".");
 		return false;
 	}
 

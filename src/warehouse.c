@@ -90,6 +90,13 @@ qualified_procedure(Oid procedure)
 									  get_func_name(procedure));
 }
 
+/* As messages of the server have it: not quoted inside. */
+static const char *
+display_name(const char *schema, const char *name)
+{
+	return schema == NULL ? name : psprintf("%s.%s", schema, name);
+}
+
 static Oid
 resolve_relation(const RelationSetting *setting)
 {
@@ -110,7 +117,7 @@ resolve_relation(const RelationSetting *setting)
 	if (kind == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"%s\" does not exist", *setting->value),
+				 errmsg("relation \"%s\" does not exist", display_name(schema, name)),
 				 errhint("Set %s to %s of the warehouse.",
 						 setting->name, setting->kinds_text)));
 
@@ -118,7 +125,7 @@ resolve_relation(const RelationSetting *setting)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("relation \"%s\" cannot be the %s of a cycle",
-						*setting->value, setting == &facts_setting ?
+						display_name(schema, name), setting == &facts_setting ?
 						"facts table" : "users table"),
 				 errdetail("It must be %s.", setting->kinds_text),
 				 errhint("Change the setting %s.", setting->name)));
@@ -126,7 +133,8 @@ resolve_relation(const RelationSetting *setting)
 	if (get_rel_persistence(relation) == RELPERSISTENCE_TEMP)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("relation \"%s\" is temporary", *setting->value),
+				 errmsg("relation \"%s\" is temporary",
+						display_name(schema, name)),
 				 errdetail("Other processes, such as the workers of a cycle, cannot see it."),
 				 errhint("Change the setting %s.", setting->name)));
 
