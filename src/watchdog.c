@@ -23,6 +23,7 @@
 #include <signal.h>
 
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -34,7 +35,7 @@ static TimeoutId tick_timeout;
 static TimeoutId user_timeout;
 static bool registered = false;
 
-static DmuControl *watched = NULL;
+static DmuControl *volatile watched = NULL;
 static volatile sig_atomic_t out_of_time = false;
 
 /*
@@ -83,11 +84,24 @@ handle_user_timeout(void)
 	cancel_refresh();
 }
 
+/*
+ * before_shmem_exit callback: the control segment is unmapped soon after, and
+ * the process may live to see another tick.
+ */
+static void
+watchdog_exit(int code, Datum arg)
+{
+	watched = NULL;
+	disable_timeout(tick_timeout, false);
+	disable_timeout(user_timeout, false);
+}
+
 void
 dmu_watchdog_start(DmuControl *control)
 {
 	if (!registered)
 	{
+		before_shmem_exit(watchdog_exit, (Datum) 0);
 		tick_timeout = RegisterTimeout(USER_TIMEOUT, handle_tick);
 		user_timeout = RegisterTimeout(USER_TIMEOUT, handle_user_timeout);
 		registered = true;
