@@ -108,6 +108,9 @@ for ((cycle = 1; cycle <= cycles; cycle++)); do
 		'SELECT * FROM datamart_users_run_cycle(1000)'
 done
 
+say 'The last cycle on one screen'
+sql "$database" -At -c 'SELECT datamart_users_report()'
+
 say 'What the history tells'
 show 'SELECT cycle_id, status, elapsed, backlog, found, processed, failed, workers, prioritisation_time
    FROM datamart_users_cycles
