@@ -23,6 +23,7 @@
 #include "parse.h"
 #include "settings.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 #define PREFIX DMU_EXTENSION_NAME "."
 
@@ -109,6 +110,25 @@ static const IntSetting int_settings[] = {
 		"0 keeps all of them.",
 	&dmu_history_retention, 0, INT_MAX, GUC_UNIT_S},
 };
+
+static const char *const string_settings[] = {
+	PREFIX "facts_table",
+	PREFIX "users_table",
+	PREFIX "procedure",
+	PREFIX "worker_settings",
+	PREFIX "recency_days",
+	PREFIX "activity_thresholds",
+};
+
+/* See dmu_settings_refuse_rejected(). */
+typedef struct Placeholder
+{
+	const char *name;
+	const char *value;
+} Placeholder;
+
+static Placeholder placeholders[lengthof(int_settings) + lengthof(string_settings)];
+static int	nplaceholders = 0;
 
 static bool
 check_relation_name(char **newval, void **extra, GucSource source)
@@ -255,9 +275,49 @@ define_order_settings(void)
 							   assign_activity_thresholds, NULL);
 }
 
+/* A value that was there before the library. */
+static void
+save_placeholder(const char *name)
+{
+	const char *value = GetConfigOption(name, true, false);
+
+	if (value == NULL)
+		return;
+	Assert(nplaceholders < (int) lengthof(placeholders));
+	placeholders[nplaceholders].name = name;
+	placeholders[nplaceholders++].value = MemoryContextStrdup(TopMemoryContext,
+															  value);
+}
+
+/* Tries a value without taking it. */
+static bool
+try_value(const Placeholder *placeholder, int elevel)
+{
+	return set_config_option(placeholder->name, placeholder->value,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET,
+							 false, elevel, false) != 0;
+}
+
+void
+dmu_settings_refuse_rejected(void)
+{
+	for (int i = 0; i < nplaceholders; i++)
+	{
+		if (dmu_find_setting(placeholders[i].name)->source == PGC_S_DEFAULT)
+			(void) try_value(&placeholders[i], ERROR);
+	}
+}
+
 void
 dmu_settings_init(void)
 {
+	int			nrejected = 0;
+
+	for (int i = 0; i < (int) lengthof(int_settings); i++)
+		save_placeholder(int_settings[i].name);
+	for (int i = 0; i < (int) lengthof(string_settings); i++)
+		save_placeholder(string_settings[i]);
+
 	for (int i = 0; i < (int) lengthof(int_settings); i++)
 	{
 		const IntSetting *s = &int_settings[i];
@@ -269,6 +329,14 @@ dmu_settings_init(void)
 	define_warehouse_settings();
 	define_order_settings();
 	MarkGUCPrefixReserved(DMU_EXTENSION_NAME);
+
+	/* Those that were taken over are of no interest any more. */
+	for (int i = 0; i < nplaceholders; i++)
+	{
+		if (!try_value(&placeholders[i], DEBUG5))
+			placeholders[nrejected++] = placeholders[i];
+	}
+	nplaceholders = nrejected;
 }
 
 List	   *

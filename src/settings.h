@@ -39,6 +39,13 @@ extern int	dmu_activity_thresholds[DMU_NACTIVITY]; /* facts, descending */
 extern void dmu_settings_init(void);
 
 /*
+ * The server answers a value that was set before the library was loaded, and
+ * turns out to be bad, with a WARNING and the default.  Raises the error that
+ * SET would have raised, until the setting is given another value.
+ */
+extern void dmu_settings_refuse_rejected(void);
+
+/*
  * worker_settings as a list of DmuWorkerSetting, palloc'd in the current
  * context.  The syntax was checked when the setting was set.
  */

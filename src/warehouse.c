@@ -203,6 +203,7 @@ dmu_warehouse_resolve(void)
 	DmuWarehouse *warehouse = palloc0(sizeof(DmuWarehouse));
 	Oid			key_type;
 
+	dmu_settings_refuse_rejected();
 	warehouse->facts = resolve_relation(&facts_setting);
 	(void) require_column(warehouse->facts, &facts_setting,
 						  DMU_COL_FACT_KEY, &key_types);

@@ -42,8 +42,10 @@ sub new_node
 	$node->init(%{ $options{init} // {} });
 
 	# Every dynamic segment is a file in the data directory, so that those
-	# left over can be told from those of other servers on this machine.
+	# left over can be told from those of other servers on this machine.  And
+	# whatever hangs ends in an error, since safe_psql() waits for ever.
 	$node->append_conf('postgresql.conf', <<"CONF");
+statement_timeout = ${PostgreSQL::Test::Utils::timeout_default}s
 dynamic_shared_memory_type = mmap
 restart_after_crash = on
 max_connections = 30

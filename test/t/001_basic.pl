@@ -160,6 +160,27 @@ like($stdout, qr/^1\|completed\|3\|3\|3\|0\|0\|0\|2\|/, 'and it completes');
 check_sane($node, 's', 'after a cycle');
 
 #
+# A bad value that is set before the library is loaded: the server has only a
+# WARNING for it then, but a cycle must not run with the default.
+#
+my $cycles = $node->safe_psql('s', 'SELECT count(*) FROM datamart_users_cycles');
+for my $setting ("recency_days = 'often'", 'max_users_per_cycle = -3')
+{
+	my $out = '';
+	my $err = '';
+
+	isnt(
+		$node->psql(
+			's', "SET datamart_users.$setting; SELECT datamart_users_run_cycle()",
+			stdout => \$out, stderr => \$err),
+		0, "$setting before the library is loaded");
+	like($err, qr/ERROR:  .*(invalid value|outside the valid range)/,
+		"$setting: the error of SET");
+}
+is($node->safe_psql('s', 'SELECT count(*) FROM datamart_users_cycles'),
+	$cycles, 'and no cycle');
+
+#
 # Settings in postgresql.conf, without and with preloading.
 #
 $node->append_conf('postgresql.conf', <<'CONF');

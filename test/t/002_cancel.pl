@@ -16,7 +16,8 @@ use Time::HiRes qw(time);
 # Far more than it takes, far less than anything that would go by by itself.
 use constant PROMPTLY => 30;
 
-# A refresh that cannot be cancelled, but by the end of its process.
+# A refresh that cannot be cancelled, but by the end of its process; of any
+# worker, or of worker 2 alone.
 my $swallow = <<'SQL';
 DO $do$
 BEGIN
@@ -30,6 +31,9 @@ BEGIN
 END;
 $do$
 SQL
+
+(my $swallow_in_2 = $swallow) =~
+  s/\bLOOP\b/WHILE current_setting('application_name') LIKE '% worker 2' LOOP/;
 
 my $run = 'SELECT * FROM datamart_users_run_cycle(NULL, 2)';
 my $columns = 'cycle_id, status, found, processed, failed, workers';
@@ -246,10 +250,9 @@ sub wait_for_sleep
 	return;
 }
 
-# In worker 2; the coordinator takes the first of the queue before there is
-# another worker, and is held there.
-reset_warehouse($node, 'w', 4, 2 => $swallow);
-$gate = hold_gate($node, 'w', 1);
+# In worker 2, while the coordinator is held at the gate.
+reset_warehouse($node, 'w', 4, map { $_ => $swallow_in_2 } 1 .. 4);
+$gate = hold_gate($node, 'w');
 $caller = start_psql($node, 'w', $run);
 wait_for_gate($node, 'w', 1);
 wait_for_sleep(2);
@@ -263,8 +266,8 @@ is(last_cycle($node, 'w', $columns), "$cycle|cancelled|4|0|0|2", 'cancel swallow
 open_gate($gate);
 check_nothing_done('cancel swallowed');
 
-reset_warehouse($node, 'w', 4, 2 => $swallow);
-$gate = hold_gate($node, 'w', 1);
+reset_warehouse($node, 'w', 4, map { $_ => $swallow_in_2 } 1 .. 4);
+$gate = hold_gate($node, 'w');
 $caller = start_psql($node, 'w', $run);
 wait_for_gate($node, 'w', 1);
 wait_for_sleep(2);

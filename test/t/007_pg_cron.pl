@@ -24,11 +24,15 @@ for my $background ('off', 'on')
 shared_preload_libraries = 'pg_cron'
 cron.database_name = 'w'
 cron.use_background_workers = $background
+datamart_users.progress_interval = 500ms
 CONF
 	# Connections come from this machine, as the tests' own do.
 	$node->append_conf('postgresql.conf', "cron.host = '" . $node->host . "'");
 	$node->start;
 	add_warehouse($node, 'w', 5);
+
+	# Long enough for the job to look around while it waits.
+	behave($node, 'w', 1, 'SELECT pg_sleep(2.5)');
 	$node->safe_psql('w', <<'SQL');
 CREATE EXTENSION pg_cron;
 CREATE ROLE etl LOGIN;

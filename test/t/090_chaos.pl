@@ -266,7 +266,7 @@ sub tend_writers
 			  unless $expected{$sqlstate} && $sqlstate ne '57014';
 		}
 		$writers[$i] = start_psql($node, 'w',
-			'CALL dwh.etl(' . $i . ", '" . ($i % 2 ? 'off' : 'on') . "')",
+			"CALL dwh.etl($i, '" . random_of('on', 'off', 'off') . "')",
 			name => "etl $i");
 	}
 	return;
@@ -291,6 +291,10 @@ sub stop_writers
 # The cycles
 #
 my $caller;
+
+# The server goes down as soon as the next cycle has returned, so that only the
+# cycle itself can have made durable what it reports.
+my $ambush = 0;
 
 sub start_caller
 {
@@ -319,6 +323,7 @@ sub start_caller
 	return;
 }
 
+# True if it has got the row of a cycle that it ran itself.
 sub end_caller
 {
 	my (undef, $stdout, $stderr) = finish($caller);
@@ -328,12 +333,10 @@ sub end_caller
 	violation("a caller got $sqlstate", $stderr) unless $expected{$sqlstate};
 
 	# Somebody else's wait may have met a cycle without a coordinator.
-	if ($caller->{kind} eq 'run' && $stdout =~ /^(\d+)\|(.*)$/m)
-	{
-		$returned{$1} = $2;
-	}
+	my $has_row = $caller->{kind} eq 'run' && $stdout =~ /^(\d+)\|(.*)$/m;
+	$returned{$1} = $2 if $has_row;
 	undef $caller;
-	return;
+	return $has_row;
 }
 
 sub tend_caller
@@ -344,7 +347,12 @@ sub tend_caller
 		violation('a caller hangs', activity());
 		$caller->{run}->kill_kill;
 	}
-	end_caller() if $caller;
+	my $returned = $caller && end_caller();
+	if ($returned && $ambush)
+	{
+		$ambush = 0;
+		stop_and_start();
+	}
 	start_caller();
 	return;
 }
@@ -437,6 +445,7 @@ my @events = (
 			$count{cancels}++ if defined $result && $result eq 't';
 	}) x 2,
 	(\&look) x 5,
+	(sub { $ambush = 1 }),
 	\&shoot_client,
 	\&shoot,
 	\&stop_and_start);
@@ -520,8 +529,9 @@ SQL
 		my $kept = $node->safe_psql('w',
 			"SELECT status, found, processed, failed, skipped, deferred FROM datamart_users_cycles WHERE cycle_id = $cycle");
 
-		violation("b: cycle $cycle is not what was returned", "$returned{$cycle}\n$kept")
-		  if $kept ne $returned{$cycle};
+		next if $kept eq $returned{$cycle};
+		violation("b: cycle $cycle is not what was returned", "$returned{$cycle}\n$kept");
+		delete $returned{$cycle};
 	}
 
 	must_be_none('d: history does not add up', <<'SQL');
@@ -545,9 +555,13 @@ sub check_next_cycle
 {
 	my $result;
 
+	# Those that were at work in two crashes running fail when it begins; with
+	# no delay it takes them even so.
 	$node->safe_psql('w', 'TRUNCATE dwh.etl_stop; SELECT datamart_users_retry()');
-	$result = try_sql(
-		'SELECT status, processed = backlog, failed, skipped, deferred FROM datamart_users_run_cycle(NULL, 3)');
+	$result = try_sql(<<'SQL');
+SET datamart_users.retry_delay = 0;
+SELECT status, processed = backlog, failed, skipped, deferred FROM datamart_users_run_cycle(NULL, 3);
+SQL
 	violation('d: the next cycle does not do what is left', $result)
 	  unless ($result // '') eq 'completed|t|0|0|0';
 	must_be_none('a: left by a cycle that did everything',
