@@ -13,7 +13,7 @@
 #
 # PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config selects another major.
 #
-# A file is a test: sql/*.sql, test/isolation/specs/*.spec, test/t/*.pl.  The
+# A file is a test: test/sql/*.sql, test/isolation/specs/*.spec, test/t/*.pl.  The
 # last line says how many passed and failed; the exit status is 0 if all
 # passed, and there was one.
 
@@ -105,8 +105,8 @@ install_extension
 # Nothing here outlives a crash of the machine, so there is no need to sync.
 start_server 'fsync = off'
 
-if select_tests regress .sql sql; then
-	run_compared 'Regression tests' REGRESS regression.diffs
+if select_tests regress .sql test/sql; then
+	run_compared 'Regression tests' REGRESS output_regress/regression.diffs
 fi
 if select_tests isolation .spec test/isolation/specs; then
 	run_compared 'Isolation tests' ISOLATION output_iso/regression.diffs

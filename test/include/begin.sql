@@ -8,7 +8,7 @@
 -- The extension must be there already.  A test includes this file by
 --
 --		\getenv srcdir PG_ABS_SRCDIR
---		\set begin :srcdir '/sql/include/begin.sql'
+--		\set begin :srcdir '/include/begin.sql'
 --		\i :begin
 --
 -- because pg_regress feeds psql from standard input, where \ir has nothing to

@@ -5,7 +5,7 @@
 --
 CREATE EXTENSION datamart_users;
 \getenv srcdir PG_ABS_SRCDIR
-\set begin :srcdir '/sql/include/begin.sql'
+\set begin :srcdir '/include/begin.sql'
 \i :begin
 \set SHOW_CONTEXT never
 INSERT INTO dwh.dimension_users VALUES (1, 'one', true), (2, 'two', true);

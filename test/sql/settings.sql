@@ -6,7 +6,7 @@
 --
 CREATE EXTENSION datamart_users;
 \getenv srcdir PG_ABS_SRCDIR
-\set begin :srcdir '/sql/include/begin.sql'
+\set begin :srcdir '/include/begin.sql'
 \i :begin
 \set SHOW_CONTEXT never
 

@@ -7,7 +7,7 @@ SET client_min_messages = warning;
 CREATE SCHEMA "Strange schema";
 CREATE EXTENSION datamart_users SCHEMA "Strange schema";
 \getenv srcdir PG_ABS_SRCDIR
-\set begin :srcdir '/sql/include/begin.sql'
+\set begin :srcdir '/include/begin.sql'
 \i :begin
 
 CREATE VIEW members AS

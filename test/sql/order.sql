@@ -6,7 +6,7 @@
 --
 CREATE EXTENSION datamart_users;
 \getenv srcdir PG_ABS_SRCDIR
-\set begin :srcdir '/sql/include/begin.sql'
+\set begin :srcdir '/include/begin.sql'
 \i :begin
 SET datamart_users.max_workers = 1;
 
@@ -333,7 +333,7 @@ SELECT count(*) FROM datamart_users_queue();
 --
 DROP SCHEMA dwh CASCADE;
 DROP TABLE shown CASCADE;
-\set warehouse :srcdir '/test/fixtures/warehouse.sql'
+\set warehouse :srcdir '/fixtures/warehouse.sql'
 \set users 80
 \set facts 3000
 \i :warehouse

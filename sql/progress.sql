@@ -1,0 +1,99 @@
+--
+-- What goes on now: the running cycle, its workers, and what waits.
+--
+CREATE FUNCTION @extschema@.datamart_users_get_progress(
+	OUT cycle_id bigint,
+	OUT role_name name,
+	OUT phase text,
+	OUT started_at timestamptz,
+	OUT elapsed interval,
+	OUT backlog bigint,
+	OUT found integer,
+	OUT done integer,
+	OUT processed integer,
+	OUT failed integer,
+	OUT skipped integer,
+	OUT deferred integer,
+	OUT workers integer,
+	OUT percent numeric,
+	OUT users_per_second numeric,
+	OUT time_left interval)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'datamart_users_get_progress'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1;
+
+COMMENT ON FUNCTION @extschema@.datamart_users_get_progress() IS 'see the view datamart_users_progress';
+
+CREATE VIEW @extschema@.datamart_users_progress AS SELECT * FROM @extschema@.datamart_users_get_progress();
+
+COMMENT ON VIEW @extschema@.datamart_users_progress IS 'the running cycle of this database; empty when none runs';
+COMMENT ON COLUMN @extschema@.datamart_users_progress.phase IS 'prioritising, working, or stopping';
+COMMENT ON COLUMN @extschema@.datamart_users_progress.users_per_second IS 'over the last ten seconds, or over all if nothing was done in them';
+
+CREATE FUNCTION @extschema@.datamart_users_get_workers(
+	OUT worker integer,
+	OUT pid integer,
+	OUT state text,
+	OUT dimension_user_id bigint,
+	OUT priority text,
+	OUT since timestamptz,
+	OUT processed bigint,
+	OUT failed bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'datamart_users_get_workers'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 4;
+
+COMMENT ON FUNCTION @extschema@.datamart_users_get_workers() IS 'see the view datamart_users_workers';
+
+CREATE VIEW @extschema@.datamart_users_workers AS SELECT * FROM @extschema@.datamart_users_get_workers();
+
+COMMENT ON VIEW @extschema@.datamart_users_workers IS 'the workers of the running cycle of this database';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.worker IS '1 is the coordinator';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.since IS 'when the worker took on what it does';
+
+CREATE FUNCTION @extschema@.datamart_users_get_backlog(
+	OUT priority text,
+	OUT waiting bigint,
+	OUT held bigint,
+	OUT held_until timestamptz,
+	OUT oldest_action_at timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'datamart_users_get_backlog'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 6;
+
+COMMENT ON FUNCTION @extschema@.datamart_users_get_backlog() IS 'see the view datamart_users_backlog';
+
+CREATE VIEW @extschema@.datamart_users_backlog AS
+	SELECT priority,
+		   waiting,
+		   round(100.0 * waiting / nullif(sum(waiting) OVER (), 0), 1) AS share,
+		   held,
+		   held_until,
+		   oldest_action_at
+	  FROM @extschema@.datamart_users_get_backlog();
+
+COMMENT ON VIEW @extschema@.datamart_users_backlog IS 'the modified datamart users by priority; needs SELECT on the tables of the warehouse';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.waiting IS 'modified datamart users, those held by back-off too';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.share IS 'percent of all that wait';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.held IS 'how many of them no cycle takes yet, because their last refresh failed';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.held_until IS 'when the first of those is taken again';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.oldest_action_at IS 'of those that wait, the last action that is the longest ago';
+
+REVOKE ALL ON FUNCTION
+	@extschema@.datamart_users_get_progress(),
+	@extschema@.datamart_users_get_workers(),
+	@extschema@.datamart_users_get_backlog()
+FROM PUBLIC;
+
+GRANT SELECT ON
+	@extschema@.datamart_users_progress,
+	@extschema@.datamart_users_workers,
+	@extschema@.datamart_users_backlog
+TO pg_monitor;
+
+-- A view checks the rights on functions of whoever reads it.
+GRANT EXECUTE ON FUNCTION
+	@extschema@.datamart_users_get_progress(),
+	@extschema@.datamart_users_get_workers(),
+	@extschema@.datamart_users_get_backlog()
+TO pg_monitor;
