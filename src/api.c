@@ -124,19 +124,26 @@ check_transaction(const char *function)
 				 errhint("Set default_transaction_read_only to off in this session.")));
 }
 
-/* Raises the errors of a cycle that could not work. */
-static void
+/* The warehouse; raises the errors of a cycle that could not work. */
+static DmuWarehouse *
 check_warehouse(void)
 {
+	DmuWarehouse *warehouse;
+
 	dmu_settings_check_worker_settings();
-	dmu_warehouse_check_privileges(dmu_warehouse_resolve(), true);
+	warehouse = dmu_warehouse_resolve();
+	dmu_warehouse_check_privileges(warehouse, true);
 	(void) dmu_owner_role();
+	return warehouse;
 }
 
 static void
 make_request(FunctionCallInfo fcinfo, const char *function,
 			 bool caller_waits, DmuRequest *request)
 {
+	const DmuWarehouse *warehouse;
+
+	memset(request, 0, sizeof(*request));
 	request->max_users = get_int_arg(fcinfo, 0, "max_users", 1, DMU_MAX_USERS);
 	request->workers =
 		dmu_settings_worker_target(get_int_arg(fcinfo, 1, "max_workers",
@@ -145,7 +152,10 @@ make_request(FunctionCallInfo fcinfo, const char *function,
 										   dmu_cycle_time_limit);
 	request->caller_waits = caller_waits;
 	check_transaction(function);
-	check_warehouse();
+	warehouse = check_warehouse();
+	request->users = warehouse->users;
+	strlcpy(request->users_name, warehouse->users_name,
+			sizeof(request->users_name));
 }
 
 /* The row of run_cycle and wait_cycle. */

@@ -198,7 +198,7 @@ prioritise(Coordination *c)
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	MemoryContextSwitchTo(c->context);
 
-	warehouse = dmu_warehouse_resolve();
+	warehouse = dmu_warehouse_resolve_again(control->request.users);
 	dmu_warehouse_lock(warehouse);
 	c->nfailures = dmu_failures_list(&c->failures);
 	held = dmu_failures_held(c->failures, c->nfailures, &nheld);

@@ -27,6 +27,9 @@
 /* Most workers of one cycle; max_worker_processes is the real limit. */
 #define DMU_MAX_WORKERS 1024
 
+/* Room for a quoted and schema-qualified name: every byte may be a quote. */
+#define DMU_QUALIFIED_NAME_LEN (2 * (2 * NAMEDATALEN + 2))
+
 /* The six levels of the seed's prioritisation, the most urgent first. */
 typedef enum DmuPriority
 {

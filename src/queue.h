@@ -59,6 +59,8 @@ typedef enum DmuWorkerState
 /* What the caller wants; written before the coordinator exists. */
 typedef struct DmuRequest
 {
+	Oid			users;			/* the users table, which is the datamart */
+	char		users_name[DMU_QUALIFIED_NAME_LEN]; /* its name, quoted */
 	int32		max_users;		/* datamart users; 0 = decide by the settings */
 	int32		workers;		/* with the coordinator, at least 1 */
 	int64		time_limit;		/* milliseconds; 0 = none */

@@ -225,6 +225,21 @@ dmu_warehouse_resolve(void)
 	return warehouse;
 }
 
+DmuWarehouse *
+dmu_warehouse_resolve_again(Oid users)
+{
+	DmuWarehouse *warehouse = dmu_warehouse_resolve();
+
+	if (warehouse->users != users)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("relation \"%s\" is not the users table that the cycle was started for",
+						*users_setting.value),
+				 errdetail("It was dropped, renamed or hidden by another one of its name meanwhile."),
+				 errhint("Start another cycle.")));
+	return warehouse;
+}
+
 void
 dmu_warehouse_check_privileges(const DmuWarehouse *warehouse, bool for_refresh)
 {

@@ -39,6 +39,12 @@ typedef struct DmuWarehouse
 extern DmuWarehouse *dmu_warehouse_resolve(void);
 
 /*
+ * The same in a process of a cycle, whose datamart is settled: raises 55000
+ * if users_table leads to another relation by now.
+ */
+extern DmuWarehouse *dmu_warehouse_resolve_again(Oid users);
+
+/*
  * Raises 42501 insufficient_privilege, with the GRANT to issue as hint, if
  * the current role lacks SELECT on the facts, SELECT and UPDATE on the users
  * table, EXECUTE on the procedure or USAGE on one of their schemas.  A table

@@ -307,7 +307,7 @@ prepare_run(WorkerRun *run)
 	old_context = MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
 															  "datamart_users warehouse",
 															  ALLOCSET_SMALL_SIZES));
-	run->warehouse = dmu_warehouse_resolve();
+	run->warehouse = dmu_warehouse_resolve_again(run->control->request.users);
 	MemoryContextSwitchTo(old_context);
 	run->refresher = dmu_refresh_prepare(run->warehouse);
 	dmu_session_commit(TopMemoryContext);
