@@ -246,20 +246,22 @@ put_queue_row(const DmuQueueRow *row, void *arg)
 	pfree(DatumGetPointer(values[2]));
 }
 
-/* What a cycle would look at now: tables, limit, and who is held. */
+/* What a cycle would look at now: tables, limit, and who waits. */
 static DmuWarehouse *
-resolve_queue(FunctionCallInfo fcinfo, int *max_users, int64 **held, int *nheld)
+resolve_queue(FunctionCallInfo fcinfo, int *max_users, DmuBacklog *backlog)
 {
 	int			requested = get_int_arg(fcinfo, 0, "max_users", 1, DMU_MAX_USERS);
 	DmuWarehouse *warehouse = dmu_warehouse_resolve();
 	DmuFailure *failures;
 	int			nfailures;
+	int64	   *held;
+	int			nheld;
 
 	dmu_warehouse_check_privileges(warehouse, false);
 	nfailures = dmu_failures_list(&failures);
-	*held = dmu_failures_held(failures, nfailures, nheld);
-	*max_users = dmu_settings_max_users(requested,
-										requested > 0 ? 0 : dmu_priority_backlog(warehouse));
+	held = dmu_failures_held(failures, nfailures, &nheld);
+	dmu_priority_look(warehouse, held, nheld, backlog);
+	*max_users = dmu_settings_max_users(requested, backlog->total);
 	return warehouse;
 }
 
@@ -269,13 +271,11 @@ datamart_users_queue(PG_FUNCTION_ARGS)
 	QueueResult result = {(ReturnSetInfo *) fcinfo->resultinfo, 0};
 	DmuWarehouse *warehouse;
 	int			max_users;
-	int64	   *held;
-	int			nheld;
+	DmuBacklog	backlog;
 
-	warehouse = resolve_queue(fcinfo, &max_users, &held, &nheld);
+	warehouse = resolve_queue(fcinfo, &max_users, &backlog);
 	InitMaterializedSRF(fcinfo, 0);
-	(void) dmu_priority_run(warehouse, max_users, held, nheld,
-							put_queue_row, &result);
+	dmu_priority_run(warehouse, &backlog, max_users, put_queue_row, &result);
 	return (Datum) 0;
 }
 
@@ -284,10 +284,9 @@ datamart_users_priority_query(PG_FUNCTION_ARGS)
 {
 	DmuWarehouse *warehouse;
 	int			max_users;
-	int64	   *held;
-	int			nheld;
+	DmuBacklog	backlog;
 
-	warehouse = resolve_queue(fcinfo, &max_users, &held, &nheld);
-	PG_RETURN_TEXT_P(cstring_to_text(dmu_priority_query(warehouse, max_users,
-														held, nheld)));
+	warehouse = resolve_queue(fcinfo, &max_users, &backlog);
+	PG_RETURN_TEXT_P(cstring_to_text(dmu_priority_query(warehouse, &backlog,
+														max_users)));
 }

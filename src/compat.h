@@ -95,6 +95,22 @@ dmu_find_setting(const char *name)
 #endif
 }
 
+/* 19 hands the state of EXPLAIN to the planner. */
+#if PG_VERSION_NUM >= 190000
+#define dmu_pg_plan_query(query, sql, options, params) \
+	pg_plan_query((query), (sql), (options), (params), NULL)
+#else
+#define dmu_pg_plan_query(query, sql, options, params) \
+	pg_plan_query((query), (sql), (options), (params))
+#endif
+
+/* 18 took away the argument that told a single execution. */
+#if PG_VERSION_NUM >= 180000
+#define dmu_executor_run(desc) ExecutorRun((desc), ForwardScanDirection, 0)
+#else
+#define dmu_executor_run(desc) ExecutorRun((desc), ForwardScanDirection, 0, true)
+#endif
+
 /*
  * From libpq/libpq.h, which includes the headers of the GSSAPI library; those
  * do not come with the server's development package.

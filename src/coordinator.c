@@ -190,6 +190,7 @@ prioritise(Coordination *c)
 {
 	DmuControl *control = c->control;
 	DmuWarehouse *warehouse;
+	DmuBacklog	backlog;
 	int64	   *held;
 	int			nheld;
 
@@ -202,14 +203,17 @@ prioritise(Coordination *c)
 	dmu_warehouse_lock(warehouse);
 	c->nfailures = dmu_failures_list(&c->failures);
 	held = dmu_failures_held(c->failures, c->nfailures, &nheld);
-	control->backlog = dmu_priority_backlog(warehouse);
+	dmu_priority_look(warehouse, held, nheld, &backlog);
+	control->backlog = backlog.total;
 	control->max_users =
 		dmu_settings_max_users(control->request.max_users, control->backlog);
 
 	c->capacity = 1024;
 	c->entries = palloc(c->capacity * sizeof(DmuQueueEntry));
-	(void) dmu_priority_run(warehouse, control->max_users, held, nheld,
-							add_to_queue, c);
+	dmu_priority_run(warehouse, &backlog, control->max_users,
+					 add_to_queue, c);
+	pfree(backlog.waiting);
+	pfree(backlog.held);
 	dmu_queue_fill(control, c->entries, c->nentries);
 	control->found = (int32) c->nentries;
 	memcpy(control->found_by_priority, c->found_by_priority,

@@ -1,46 +1,63 @@
 /*-------------------------------------------------------------------------
  *
  * priority.c
- *		The prioritisation query: its text, and its rows.
+ *		Who waits, and in which order a cycle takes them.
  *
- *		This is what makes a cycle worth more than its speed, so a person can
- *		read the query, EXPLAIN it and reckon with its order: the text for the
- *		person and the text that runs come from one builder and differ in
- *		literals and parameters only.  The file knows no shared memory: where
- *		the rows go is the caller's business.
+ *		Two steps.  The flags are read first: that is the backlog, and where it
+ *		is empty nothing else is done.  Then the ids are handed to one query as
+ *		an array, whose length the planner knows, while of the flag it knows
+ *		what ANALYZE saw last.
+ *
+ *		A person can read that query, EXPLAIN it and reckon with its order: the
+ *		text for the person and the text that runs come from one builder, and
+ *		differ in where the ids come from and in literals.  The file knows no
+ *		shared memory: where the rows go is the caller's business.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "lib/qunique.h"
 #include "lib/stringinfo.h"
 #include "nodes/params.h"
+#include "plan.h"
 #include "priority.h"
 #include "settings.h"
 #include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+/*
+ * Beyond this number of ids no parallel workers: the array goes to each of
+ * them as a text of four bytes for every one of its own.
+ */
+#define PARALLEL_MAX 1000000
+
+/* As many ids as an array can hold. */
+#define BACKLOG_MAX \
+	((int64) ((MaxAllocSize - ARR_OVERHEAD_NONULLS(1)) / sizeof(int64)))
 
 /* What differs between the text to run and the text to read. */
 typedef struct QueryParts
 {
+	const char *with;			/* in front of what reads the ids */
+	const char *ids;			/* a FROM item with a column id */
+	const char *array;			/* the ids as an array, or NULL */
 	const char *limit;			/* NULL: all of them, in no order */
 	const char *days[DMU_NRECENCY];
 	const char *thresholds[DMU_NACTIVITY];
-	const char *held;			/* array of bigint; NULL if none is held */
 } QueryParts;
 
-/* Parameters of the text to run, in the order of QueryParts. */
-#define PARAM_LIMIT 0
-#define PARAM_DAYS 1
+/* Parameters of the text to run. */
+#define PARAM_IDS 0
+#define PARAM_LIMIT 1
+#define PARAM_DAYS 2
 #define PARAM_THRESHOLDS (PARAM_DAYS + DMU_NRECENCY)
-#define PARAM_HELD (PARAM_THRESHOLDS + DMU_NACTIVITY)
+#define NPARAMS (PARAM_THRESHOLDS + DMU_NACTIVITY)
 
 /* Hands rows on as the executor finds them. */
 typedef struct QueueReceiver
@@ -49,15 +66,16 @@ typedef struct QueueReceiver
 	DmuQueueRowConsumer consume;
 	void	   *arg;
 	MemoryContext context;		/* the consumer's */
-	int64		rows;
 } QueueReceiver;
 
-/* Takes the one number of a one-row result. */
-typedef struct CountReceiver
+/* Collects ids in an array that grows. */
+typedef struct IdReceiver
 {
 	DestReceiver pub;
-	int64		count;
-} CountReceiver;
+	ArrayType  *array;
+	int64		nids;
+	int64		capacity;
+} IdReceiver;
 
 DmuPriority
 dmu_priority_of(int recency_class, int activity_class)
@@ -71,11 +89,43 @@ dmu_priority_of(int recency_class, int activity_class)
 }
 
 /*
- * The facts are aggregated over an inner join and joined to the modified
- * datamart users a second time, to get in those without facts.  One outer
- * join would say the same, but costs half as much again: before version 16
- * no parallel plan can hash the few datamart users and read the many facts.
+ * What is to be known of each: how many facts, and the last action.  Those
+ * without facts come from the second branch.  It is no outer join, because a
+ * planner that expects few rows would aggregate all of them anew for each.
+ *
+ * The ids are joined to the facts, or else compared with them as an array:
+ * only that is sent to a foreign server, which would otherwise have to send
+ * all of its facts.
  */
+static void
+append_counts(StringInfo buf, const DmuWarehouse *warehouse,
+			  const QueryParts *parts)
+{
+	if (parts->array == NULL)
+		appendStringInfo(buf,
+						 "        SELECT w.id,\n"
+						 "               count(*) AS action_count,\n"
+						 "               max(f." DMU_COL_ACTION_AT ") AS last_action_at\n"
+						 "        FROM %s\n"
+						 "        JOIN %s AS f ON f." DMU_COL_FACT_KEY " = w.id\n"
+						 "        GROUP BY w.id\n",
+						 parts->ids, warehouse->facts_name);
+	else
+		appendStringInfo(buf,
+						 "        SELECT f." DMU_COL_FACT_KEY "::bigint AS id,\n"
+						 "               count(*) AS action_count,\n"
+						 "               max(f." DMU_COL_ACTION_AT ") AS last_action_at\n"
+						 "        FROM %s AS f\n"
+						 "        WHERE f." DMU_COL_FACT_KEY " = ANY (%s)\n"
+						 "        GROUP BY f." DMU_COL_FACT_KEY "\n",
+						 warehouse->facts_name, parts->array);
+	appendStringInfo(buf,
+					 "        UNION ALL\n"
+					 "        SELECT w.id, 0, NULL\n"
+					 "        FROM %s\n",
+					 parts->ids);
+}
+
 static char *
 build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 {
@@ -83,7 +133,7 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 
 	initStringInfo(&buf);
 	appendStringInfoString(&buf,
-						   "SELECT u." DMU_COL_USER_KEY "::bigint AS dimension_user_id,\n"
+						   "SELECT a.id AS dimension_user_id,\n"
 						   "       CASE");
 	for (int i = 0; i < DMU_NRECENCY; i++)
 		appendStringInfo(&buf, "%s WHEN a.last_action_at >= CURRENT_DATE - %s THEN %d\n",
@@ -95,41 +145,31 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 	for (int i = 0; i < DMU_NACTIVITY; i++)
 		appendStringInfo(&buf, "%s WHEN a.action_count > %s THEN %d\n",
 						 i == 0 ? "" : "           ", parts->thresholds[i], i + 1);
-	/* Not every date is a timestamp, and one bad fact must not end it all. */
+
+	/*
+	 * Not every date is a timestamp, and the first days of the calendar are
+	 * none in some time zones; one bad fact must not end it all.
+	 */
 	appendStringInfo(&buf,
 					 "            ELSE %d\n"
 					 "       END AS activity_class,\n"
-					 "       coalesce(a.action_count, 0) AS action_count,\n"
-					 "       CASE WHEN a.last_action_at < '9999-12-31' THEN a.last_action_at::timestamptz\n"
+					 "       a.action_count,\n"
+					 "       CASE WHEN a.last_action_at < '4700-01-01 BC' THEN '-infinity'\n"
+					 "            WHEN a.last_action_at < '9999-12-31' THEN a.last_action_at::timestamptz\n"
 					 "            WHEN a.last_action_at IS NOT NULL THEN 'infinity'\n"
-					 "       END AS last_action_at\n",
-					 DMU_NACTIVITY + 1);
-	appendStringInfo(&buf,
-					 "FROM %s AS u\n"
-					 "LEFT JOIN (\n"
-					 "    SELECT m." DMU_COL_USER_KEY ",\n"
-					 "           count(*) AS action_count,\n"
-					 "           max(f." DMU_COL_ACTION_AT ") AS last_action_at\n"
-					 "    FROM %s AS m\n"
-					 "    JOIN %s AS f ON f." DMU_COL_FACT_KEY " = m." DMU_COL_USER_KEY "\n"
-					 "    WHERE m." DMU_COL_MODIFIED "\n"
-					 "    GROUP BY m." DMU_COL_USER_KEY "\n"
-					 ") AS a ON a." DMU_COL_USER_KEY " = u." DMU_COL_USER_KEY "\n"
-					 "WHERE u." DMU_COL_MODIFIED "\n",
-					 warehouse->users_name, warehouse->users_name,
-					 warehouse->facts_name);
-
-	/*
-	 * Not "<> ALL": for a key without statistics, such as a view's, the
-	 * planner takes a long array to leave one row, and chooses nested loops.
-	 */
-	if (parts->held != NULL)
-		appendStringInfo(&buf,
-						 "  AND NOT EXISTS (\n"
-						 "      SELECT FROM unnest(%s) AS held (id)\n"
-						 "      WHERE held.id = u." DMU_COL_USER_KEY "\n"
-						 "  )\n",
-						 parts->held);
+					 "       END AS last_action_at\n"
+					 "FROM (\n"
+					 "%s"
+					 "    SELECT p.id,\n"
+					 "           max(p.action_count) AS action_count,\n"
+					 "           max(p.last_action_at) AS last_action_at\n"
+					 "    FROM (\n",
+					 DMU_NACTIVITY + 1, parts->with);
+	append_counts(&buf, warehouse, parts);
+	appendStringInfoString(&buf,
+						   "    ) AS p\n"
+						   "    GROUP BY p.id\n"
+						   ") AS a\n");
 	if (parts->limit != NULL)
 		appendStringInfo(&buf,
 						 "ORDER BY recency_class,\n"
@@ -141,47 +181,179 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 	return buf.data;
 }
 
-static char *
-held_literal(const int64 *held, int nheld)
+static const char *
+without_held(const DmuBacklog *backlog)
 {
 	StringInfoData buf;
 
+	if (backlog->nheld == 0)
+		return "";
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, "'{");
-	for (int i = 0; i < nheld; i++)
-		appendStringInfo(&buf, "%s" INT64_FORMAT, i == 0 ? "" : ",", held[i]);
-	appendStringInfoString(&buf, "}'::bigint[]");
+	appendStringInfoString(&buf,
+						   "\n          AND NOT EXISTS (\n"
+						   "              SELECT FROM unnest('{");
+	for (int i = 0; i < backlog->nheld; i++)
+		appendStringInfo(&buf, "%s" INT64_FORMAT, i == 0 ? "" : ",", backlog->held[i]);
+	appendStringInfoString(&buf,
+						   "}'::bigint[]) AS held (id)\n"
+						   "              WHERE held.id = u." DMU_COL_USER_KEY "\n"
+						   "          )");
 	return buf.data;
 }
 
 char	   *
-dmu_priority_query(const DmuWarehouse *warehouse, int max_users,
-				   const int64 *held, int nheld)
+dmu_priority_query(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
+				   int max_users)
 {
-	QueryParts	parts = {.limit = psprintf("%d", max_users)};
+	QueryParts	parts = {
+		.ids = "waiting AS w",
+		.limit = psprintf("%d", max_users),
+	};
 
+	parts.with = psprintf("    WITH waiting AS MATERIALIZED (\n"
+						  "        SELECT DISTINCT u." DMU_COL_USER_KEY "::bigint AS id\n"
+						  "        FROM %s AS u\n"
+						  "        WHERE u." DMU_COL_MODIFIED "\n"
+						  "          AND u." DMU_COL_USER_KEY " IS NOT NULL%s\n"
+						  "    )\n",
+						  warehouse->users_name, without_held(backlog));
 	for (int i = 0; i < DMU_NRECENCY; i++)
 		parts.days[i] = psprintf("%d", dmu_recency_days[i]);
 	for (int i = 0; i < DMU_NACTIVITY; i++)
 		parts.thresholds[i] = psprintf("%d", dmu_activity_thresholds[i]);
-	if (nheld > 0)
-		parts.held = held_literal(held, nheld);
 	return build_query(warehouse, &parts);
 }
 
-static Datum
-held_array(const int64 *held, int nheld)
+static void
+receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
 {
-	Datum	   *ids = palloc(nheld * sizeof(Datum));
-	int16		length;
-	bool		byval;
-	char		align;
+}
 
-	for (int i = 0; i < nheld; i++)
-		ids[i] = Int64GetDatum(held[i]);
-	get_typlenbyvalalign(INT8OID, &length, &byval, &align);
-	return PointerGetDatum(construct_array(ids, nheld, INT8OID,
-										   length, byval, align));
+static void
+receiver_nothing(DestReceiver *self)
+{
+}
+
+static int64 *
+ids_of(ArrayType *array)
+{
+	return (int64 *) ((char *) array + ARR_OVERHEAD_NONULLS(1));
+}
+
+static Size
+array_size(int64 nids)
+{
+	return ARR_OVERHEAD_NONULLS(1) + nids * sizeof(int64);
+}
+
+static bool
+id_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	IdReceiver *receiver = (IdReceiver *) self;
+
+	/* A view can have rows without a key; nobody could refresh them. */
+	slot_getallattrs(slot);
+	if (slot->tts_isnull[0])
+		return true;
+
+	if (receiver->nids == receiver->capacity)
+	{
+		if (receiver->capacity == BACKLOG_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("more than " INT64_FORMAT " datamart users are modified",
+							BACKLOG_MAX),
+					 errhint("Clear the flags of some of them first.")));
+		receiver->capacity = Min(2 * receiver->capacity, BACKLOG_MAX);
+		receiver->array = repalloc_huge(receiver->array,
+										array_size(receiver->capacity));
+	}
+	ids_of(receiver->array)[receiver->nids++] = DatumGetInt64(slot->tts_values[0]);
+	return true;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return (left > right) - (left < right);
+}
+
+/* Takes those of "held" out of the ids that were read; both are in order. */
+static void
+leave_out_held(DmuBacklog *backlog, const int64 *held, int nheld)
+{
+	int64	   *ids = ids_of(backlog->waiting);
+	int64		nids = backlog->nwaiting;
+	int			h = 0;
+
+	backlog->nwaiting = 0;
+	for (int64 i = 0; i < nids; i++)
+	{
+		while (h < nheld && held[h] < ids[i])
+			h++;
+		if (h < nheld && held[h] == ids[i])
+			backlog->held[backlog->nheld++] = ids[i];
+		else
+			ids[backlog->nwaiting++] = ids[i];
+	}
+}
+
+/* The transaction may not have a snapshot yet.  True if it has one from here. */
+static bool
+begin_query(void)
+{
+	bool		push_snapshot = !ActiveSnapshotSet();
+
+	if (push_snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	return push_snapshot;
+}
+
+static void
+end_query(bool pushed_snapshot)
+{
+	if (pushed_snapshot)
+		PopActiveSnapshot();
+}
+
+void
+dmu_priority_look(const DmuWarehouse *warehouse, const int64 *held, int nheld,
+				  DmuBacklog *backlog)
+{
+	IdReceiver	receiver = {
+		.pub = {id_receive, receiver_startup,
+		receiver_nothing, receiver_nothing, DestNone},
+		.capacity = 1024,
+	};
+	bool		pushed_snapshot = begin_query();
+	ArrayType  *array;
+
+	receiver.array = palloc(array_size(receiver.capacity));
+	dmu_plan_run(dmu_plan_make(psprintf("SELECT u." DMU_COL_USER_KEY "::bigint FROM %s AS u WHERE u." DMU_COL_MODIFIED,
+										warehouse->users_name),
+							   NULL, true), &receiver.pub);
+	end_query(pushed_snapshot);
+
+	array = receiver.array;
+	qsort(ids_of(array), receiver.nids, sizeof(int64), compare_ids);
+	backlog->total = qunique(ids_of(array), receiver.nids, sizeof(int64),
+							 compare_ids);
+	backlog->nwaiting = backlog->total;
+	backlog->waiting = array;
+	backlog->held = palloc_extended(Max(nheld, 1) * sizeof(int64),
+									MCXT_ALLOC_HUGE);
+	backlog->nheld = 0;
+	leave_out_held(backlog, held, nheld);
+
+	SET_VARSIZE(array, array_size(backlog->nwaiting));
+	array->ndim = 1;
+	array->dataoffset = 0;
+	array->elemtype = INT8OID;
+	ARR_DIMS(array)[0] = (int) backlog->nwaiting;
+	ARR_LBOUND(array)[0] = 1;
 }
 
 /* Adds a parameter and returns how the text calls it. */
@@ -198,34 +370,29 @@ add_param(ParamListInfo params, int number, Oid type, Datum value)
 	return psprintf("$%d", number + 1);
 }
 
-static char *
-build_parameterised_query(const DmuWarehouse *warehouse, int max_users,
-						  const int64 *held, int nheld,
-						  ParamListInfo *params)
+/* The plan to run: with the ids joined to the facts, or as an array. */
+static DmuPlan *
+make_plan(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
+		  int max_users, bool as_array)
 {
-	ParamListInfo list = makeParamList(nheld > 0 ? PARAM_HELD + 1 : PARAM_HELD);
-	QueryParts	parts = {0};
+	ParamListInfo params = makeParamList(NPARAMS);
+	QueryParts	parts = {.with = ""};
+	const char *array = add_param(params, PARAM_IDS, INT8ARRAYOID,
+								  PointerGetDatum(backlog->waiting));
+	const char *limit = add_param(params, PARAM_LIMIT, INT4OID,
+								  Int32GetDatum(max_users));
 
-	parts.limit = add_param(list, PARAM_LIMIT, INT4OID,
-							Int32GetDatum(max_users));
-	if (max_users == 0)
-		parts.limit = NULL;
+	parts.ids = psprintf("unnest(%s) AS w (id)", array);
+	parts.array = as_array ? array : NULL;
+	parts.limit = max_users > 0 ? limit : NULL;
 	for (int i = 0; i < DMU_NRECENCY; i++)
-		parts.days[i] = add_param(list, PARAM_DAYS + i, INT4OID,
+		parts.days[i] = add_param(params, PARAM_DAYS + i, INT4OID,
 								  Int32GetDatum(dmu_recency_days[i]));
 	for (int i = 0; i < DMU_NACTIVITY; i++)
-		parts.thresholds[i] = add_param(list, PARAM_THRESHOLDS + i, INT4OID,
+		parts.thresholds[i] = add_param(params, PARAM_THRESHOLDS + i, INT4OID,
 										Int32GetDatum(dmu_activity_thresholds[i]));
-	if (nheld > 0)
-		parts.held = add_param(list, PARAM_HELD, INT8ARRAYOID,
-							   held_array(held, nheld));
-	*params = list;
-	return build_query(warehouse, &parts);
-}
-
-static void
-receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
-{
+	return dmu_plan_make(build_query(warehouse, &parts), params,
+						 backlog->nwaiting <= PARALLEL_MAX);
 }
 
 static bool
@@ -236,11 +403,6 @@ queue_receive(TupleTableSlot *slot, DestReceiver *self)
 	DmuQueueRow row;
 
 	slot_getallattrs(slot);
-
-	/* A view can have rows without a key; nobody could refresh them. */
-	if (slot->tts_isnull[0])
-		return true;
-
 	row.dimension_user_id = DatumGetInt64(slot->tts_values[0]);
 	row.recency_class = DatumGetInt32(slot->tts_values[1]);
 	row.activity_class = DatumGetInt32(slot->tts_values[2]);
@@ -252,66 +414,13 @@ queue_receive(TupleTableSlot *slot, DestReceiver *self)
 	executor_context = MemoryContextSwitchTo(receiver->context);
 	receiver->consume(&row, receiver->arg);
 	MemoryContextSwitchTo(executor_context);
-	receiver->rows++;
 	return true;
 }
 
-static bool
-count_receive(TupleTableSlot *slot, DestReceiver *self)
+void
+dmu_priority_run(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
+				 int max_users, DmuQueueRowConsumer consume, void *arg)
 {
-	slot_getallattrs(slot);
-	((CountReceiver *) self)->count = DatumGetInt64(slot->tts_values[0]);
-	return true;
-}
-
-static void
-receiver_nothing(DestReceiver *self)
-{
-}
-
-/*
- * Runs one query of ours.  Its names are to mean the server's own operators
- * and functions, whatever the caller's search_path is.  Rows go to "dest"
- * one by one; unlike the fetches of a cursor that leaves the executor free to
- * use parallel workers.  A one-shot plan knows the parameters' values, even
- * under plan_cache_mode = force_generic_plan.
- */
-static void
-run_query(const char *query, ParamListInfo params, DestReceiver *dest)
-{
-	SPIExecuteOptions options = {0};
-	int			nest_level = NewGUCNestLevel();
-	bool		push_snapshot = !ActiveSnapshotSet();
-	int			result;
-
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	if (push_snapshot)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-
-	options.params = params;
-	options.read_only = true;
-	options.dest = dest;
-	result = SPI_execute_extended(query, &options);
-	if (result < 0)
-		elog(ERROR, "SPI_execute_extended failed: %s",
-			 SPI_result_code_string(result));
-
-	SPI_finish();
-	if (push_snapshot)
-		PopActiveSnapshot();
-	AtEOXact_GUC(false, nest_level);
-}
-
-int64
-dmu_priority_run(const DmuWarehouse *warehouse, int max_users,
-				 const int64 *held, int nheld,
-				 DmuQueueRowConsumer consume, void *arg)
-{
-	ParamListInfo params;
-	char	   *query;
 	QueueReceiver receiver = {
 		.pub = {queue_receive, receiver_startup,
 		receiver_nothing, receiver_nothing, DestNone},
@@ -319,23 +428,18 @@ dmu_priority_run(const DmuWarehouse *warehouse, int max_users,
 		.arg = arg,
 		.context = CurrentMemoryContext,
 	};
+	bool		pushed_snapshot;
+	DmuPlan    *plan;
 
-	query = build_parameterised_query(warehouse, max_users, held, nheld,
-									  &params);
-	run_query(query, params, &receiver.pub);
-	return receiver.rows;
-}
-
-int64
-dmu_priority_backlog(const DmuWarehouse *warehouse)
-{
-	CountReceiver receiver = {
-		.pub = {count_receive, receiver_startup,
-		receiver_nothing, receiver_nothing, DestNone},
-	};
-
-	run_query(psprintf("SELECT count(u." DMU_COL_USER_KEY ") FROM %s AS u WHERE u." DMU_COL_MODIFIED,
-					   warehouse->users_name),
-			  NULL, &receiver.pub);
-	return receiver.count;
+	if (backlog->nwaiting == 0)
+		return;
+	pushed_snapshot = begin_query();
+	plan = make_plan(warehouse, backlog, max_users, false);
+	if (dmu_plan_is_foreign(plan))
+	{
+		dmu_plan_free(plan);
+		plan = make_plan(warehouse, backlog, max_users, true);
+	}
+	dmu_plan_run(plan, &receiver.pub);
+	end_query(pushed_snapshot);
 }

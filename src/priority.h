@@ -15,8 +15,8 @@
 typedef struct DmuQueueRow
 {
 	int64		dimension_user_id;
-	int			recency_class;	/* 1 to 4, the seed's level 1 */
-	int			activity_class; /* 1 to 3, the seed's level 2 */
+	int			recency_class;	/* 1 to 4, by the last action */
+	int			activity_class; /* 1 to 3, by the number of actions */
 	int64		action_count;	/* facts */
 	bool		has_last_action;	/* false: last_action_at means nothing */
 	TimestampTz last_action_at;
@@ -24,29 +24,50 @@ typedef struct DmuQueueRow
 
 typedef void (*DmuQueueRowConsumer) (const DmuQueueRow *row, void *arg);
 
+/*
+ * Who waits: each datamart user with the flag once, in order of its id.  All
+ * of it is palloc'd in the context that was current at dmu_priority_look();
+ * eight bytes a datamart user.
+ */
+typedef struct DmuBacklog
+{
+	int64		total;			/* datamart users, those held too */
+	int64		nwaiting;		/* datamart users that a cycle may take */
+	struct ArrayType *waiting;	/* their ids, a bigint[] */
+	int64	   *held;			/* ids of those left out */
+	int			nheld;
+} DmuBacklog;
+
 /* critical to lowest, of the two classes. */
 extern DmuPriority dmu_priority_of(int recency_class, int activity_class);
 
 /*
- * The text of the query, complete, for a person to EXPLAIN: the limit, the
- * settings and the ids that back-off holds written out.  Palloc'd.
+ * Reads who waits, with the current role's rights.  "held" are nheld ids, in
+ * order, that are left out.  Needs a transaction.  Raises 54000 for more
+ * than fit into an array, which are 134 million.
  */
-extern char *dmu_priority_query(const DmuWarehouse *warehouse, int max_users,
-								const int64 *held, int nheld);
+extern void dmu_priority_look(const DmuWarehouse *warehouse,
+							  const int64 *held, int nheld,
+							  DmuBacklog *backlog);
 
 /*
- * Runs that query with the current role's rights and hands the rows to
- * "consume", in order; with max_users 0 all of them, in no order at all.  Its
- * memory does not grow with the number of rows.
- * Needs a transaction; connects to SPI by itself.  "consume" runs in the
- * memory context that was current at the call, inside the executor and maybe
- * in parallel mode: it must not run SQL.  Returns the rows handed over.
+ * One statement that gives the rows of dmu_priority_run(), for a person to
+ * read and to EXPLAIN: the limit, the settings and the ids that back-off
+ * holds written out.  Palloc'd.
  */
-extern int64 dmu_priority_run(const DmuWarehouse *warehouse, int max_users,
-							  const int64 *held, int nheld,
-							  DmuQueueRowConsumer consume, void *arg);
+extern char *dmu_priority_query(const DmuWarehouse *warehouse,
+								const DmuBacklog *backlog, int max_users);
 
-/* All datamart users with modified, held ones too. */
-extern int64 dmu_priority_backlog(const DmuWarehouse *warehouse);
+/*
+ * Hands the first max_users of those who wait to "consume", in order; with
+ * max_users 0 all of them, in no order at all.  Runs with the current role's
+ * rights; its memory does not grow with the number of rows.
+ * Needs a transaction.  "consume" runs in the memory context that was current
+ * at the call, inside the executor and maybe in parallel mode: it must not
+ * run SQL.
+ */
+extern void dmu_priority_run(const DmuWarehouse *warehouse,
+							 const DmuBacklog *backlog, int max_users,
+							 DmuQueueRowConsumer consume, void *arg);
 
 #endif							/* DMU_PRIORITY_H */

@@ -181,6 +181,7 @@ Datum
 datamart_users_get_backlog(PG_FUNCTION_ARGS)
 {
 	Backlog		backlog = {0};
+	DmuBacklog	waiting;
 	DmuWarehouse *warehouse = dmu_warehouse_resolve();
 
 	dmu_warehouse_check_privileges(warehouse, false);
@@ -191,21 +192,22 @@ datamart_users_get_backlog(PG_FUNCTION_ARGS)
 		TIMESTAMP_NOEND(backlog.priorities[p].oldest_action_at);
 	}
 	backlog.nfailures = dmu_failures_list(&backlog.failures);
-	(void) dmu_priority_run(warehouse, 0, NULL, 0, count_waiting, &backlog);
+	dmu_priority_look(warehouse, NULL, 0, &waiting);
+	dmu_priority_run(warehouse, &waiting, 0, count_waiting, &backlog);
 
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{
-		const Waiting *waiting = &backlog.priorities[p];
+		const Waiting *row = &backlog.priorities[p];
 		Datum		values[5];
 		bool		nulls[5] = {false};
 
 		values[0] = CStringGetTextDatum(dmu_priority_name((DmuPriority) p));
-		values[1] = Int64GetDatum(waiting->waiting);
-		values[2] = Int64GetDatum(waiting->held);
-		values[3] = TimestampTzGetDatum(waiting->held_until);
-		values[4] = TimestampTzGetDatum(waiting->oldest_action_at);
-		nulls[3] = TIMESTAMP_IS_NOEND(waiting->held_until);
-		nulls[4] = TIMESTAMP_IS_NOEND(waiting->oldest_action_at);
+		values[1] = Int64GetDatum(row->waiting);
+		values[2] = Int64GetDatum(row->held);
+		values[3] = TimestampTzGetDatum(row->held_until);
+		values[4] = TimestampTzGetDatum(row->oldest_action_at);
+		nulls[3] = TIMESTAMP_IS_NOEND(row->held_until);
+		nulls[4] = TIMESTAMP_IS_NOEND(row->oldest_action_at);
 		put_row(fcinfo, values, nulls);
 	}
 	return (Datum) 0;

@@ -330,7 +330,8 @@ dmu_worker_run(DmuControl *control, int number)
 	run->control = control;
 	run->number = number;
 	run->slot = &control->slots[number - 1];
-	prepare_run(run);
+	if (queue != NULL)
+		prepare_run(run);
 	dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
 	before_shmem_exit(worker_exit, PointerGetDatum(run));
 

@@ -1,0 +1,303 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.c
+ *		Queries of ours over the warehouse's tables, planned so that no wrong
+ *		estimate makes them quadratic.
+ *
+ *		What ANALYZE has seen of a flag that is set and cleared all day is
+ *		wrong most of the time, and a view may hide any condition.  A planner
+ *		that expects one row takes a nested loop and reads a whole table for
+ *		each of the thousands that come.  So every plan is looked at before it
+ *		runs: a nested loop must look its inner rows up in an index, else the
+ *		query is planned again without nested loops, which leaves joins that
+ *		read each side once.
+ *
+ *		This is also why the executor is called from here and not through SPI,
+ *		which does not show its plans.
+ *
+ *		This file knows nothing of datamart users and cycles.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "plan.h"
+
+#include "compat.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/plannodes.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+struct DmuPlan
+{
+	MemoryContext context;		/* of all the rest */
+	const char *sql;
+	ParamListInfo params;
+	PlannedStmt *statement;
+	bool		foreign;
+};
+
+/* What a walk over a plan finds. */
+typedef struct PlanFacts
+{
+	bool		unbounded;		/* a nested loop that reads a side again */
+	bool		foreign;
+} PlanFacts;
+
+static Query *
+analyze(const char *sql, ParamListInfo params)
+{
+	int			nparams = params == NULL ? 0 : params->numParams;
+	Oid		   *types = palloc(Max(nparams, 1) * sizeof(Oid));
+	int			nest_level = NewGUCNestLevel();
+	List	   *queries;
+
+	for (int i = 0; i < nparams; i++)
+		types[i] = params->params[i].ptype;
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	queries = pg_analyze_and_rewrite_fixedparams(linitial_node(RawStmt, pg_parse_query(sql)),
+												 sql, types, nparams, NULL);
+	AtEOXact_GUC(false, nest_level);
+	return linitial_node(Query, queries);
+}
+
+/* True if the index is searched for a value of the outer side. */
+static bool
+uses_outer_value(List *index_quals)
+{
+	ListCell   *lc;
+
+	foreach(lc, index_quals)
+	{
+		OpExpr	   *qual = lfirst(lc);
+		Node	   *column;
+		Node	   *value;
+
+		if (!IsA(qual, OpExpr) || list_length(qual->args) != 2)
+			continue;
+		column = linitial(qual->args);
+		value = lsecond(qual->args);
+		while (IsA(value, RelabelType) || IsA(value, FuncExpr))
+		{
+			if (IsA(value, RelabelType))
+				value = (Node *) ((RelabelType *) value)->arg;
+			else if (list_length(((FuncExpr *) value)->args) == 1)
+				value = linitial(((FuncExpr *) value)->args);
+			else
+				break;
+		}
+
+		/* Of a later column it would read the whole index. */
+		if (IsA(column, Var) && ((Var *) column)->varattno == 1 &&
+			IsA(value, Param) && ((Param *) value)->paramkind == PARAM_EXEC)
+			return true;
+	}
+	return false;
+}
+
+static bool is_lookup(Plan *plan);
+
+static bool
+all_are_lookups(List *plans)
+{
+	ListCell   *lc;
+
+	foreach(lc, plans)
+	{
+		if (!is_lookup(lfirst(lc)))
+			return false;
+	}
+	return true;
+}
+
+/* True if running that node once more reads only what one outer row needs. */
+static bool
+is_lookup(Plan *plan)
+{
+	switch (nodeTag(plan))
+	{
+		case T_IndexScan:
+			return uses_outer_value(((IndexScan *) plan)->indexqual);
+		case T_IndexOnlyScan:
+			return uses_outer_value(((IndexOnlyScan *) plan)->indexqual);
+		case T_BitmapIndexScan:
+			return uses_outer_value(((BitmapIndexScan *) plan)->indexqual);
+		case T_BitmapAnd:
+			/* One that reads little is not enough: the others are read, too. */
+			return all_are_lookups(((BitmapAnd *) plan)->bitmapplans);
+		case T_BitmapOr:
+			return all_are_lookups(((BitmapOr *) plan)->bitmapplans);
+		case T_Append:
+			return all_are_lookups(((Append *) plan)->appendplans);
+		case T_MergeAppend:
+			return all_are_lookups(((MergeAppend *) plan)->mergeplans);
+		case T_SubqueryScan:
+			return is_lookup(((SubqueryScan *) plan)->subplan);
+		case T_Result:
+			return plan->lefttree == NULL || is_lookup(plan->lefttree);
+		case T_BitmapHeapScan:
+		case T_Memoize:
+		case T_Limit:
+		case T_Unique:
+		case T_Sort:
+		case T_IncrementalSort:
+		case T_Agg:
+		case T_Group:
+		case T_ProjectSet:
+			return is_lookup(plan->lefttree);
+		case T_NestLoop:
+			/* Its inner side is judged when the walk comes there. */
+			return is_lookup(plan->lefttree);
+		default:
+			return false;
+	}
+}
+
+static void look_at(Plan *plan, PlanFacts *facts);
+
+static void
+look_at_all(List *plans, PlanFacts *facts)
+{
+	ListCell   *lc;
+
+	foreach(lc, plans)
+		look_at(lfirst(lc), facts);
+}
+
+static void
+look_at(Plan *plan, PlanFacts *facts)
+{
+	check_stack_depth();
+	if (plan == NULL)
+		return;
+
+	switch (nodeTag(plan))
+	{
+		case T_NestLoop:
+			if (!is_lookup(plan->righttree))
+				facts->unbounded = true;
+			break;
+		case T_ForeignScan:
+			facts->foreign = true;
+			break;
+		case T_Append:
+			look_at_all(((Append *) plan)->appendplans, facts);
+			break;
+		case T_MergeAppend:
+			look_at_all(((MergeAppend *) plan)->mergeplans, facts);
+			break;
+		case T_SubqueryScan:
+			look_at(((SubqueryScan *) plan)->subplan, facts);
+			break;
+		case T_CustomScan:
+			look_at_all(((CustomScan *) plan)->custom_plans, facts);
+			break;
+		default:
+			break;
+	}
+	look_at(plan->lefttree, facts);
+	look_at(plan->righttree, facts);
+}
+
+/*
+ * The planner scribbles on its input, so "query" is copied.  Without nested
+ * loops nothing else must be forbidden either: the caller may have forbidden
+ * the very joins that read each side once.
+ */
+static PlannedStmt *
+plan_query(const DmuPlan *plan, const Query *query, bool parallel,
+		   bool nested_loops)
+{
+	static const char *const without_nested_loops[][2] = {
+		{"enable_nestloop", "off"},
+		{"enable_hashjoin", "on"},
+		{"enable_mergejoin", "on"},
+		{"enable_sort", "on"},
+		{"enable_seqscan", "on"},
+	};
+	int			nest_level = NewGUCNestLevel();
+	PlannedStmt *statement;
+
+	for (int i = 0; !nested_loops && i < (int) lengthof(without_nested_loops); i++)
+		(void) set_config_option(without_nested_loops[i][0],
+								 without_nested_loops[i][1],
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	statement = dmu_pg_plan_query(copyObject(unconstify(Query *, query)),
+								  plan->sql,
+								  parallel ? CURSOR_OPT_PARALLEL_OK : 0,
+								  plan->params);
+	AtEOXact_GUC(false, nest_level);
+	return statement;
+}
+
+static PlanFacts
+facts_of(const PlannedStmt *statement)
+{
+	PlanFacts	facts = {false, false};
+
+	look_at(statement->planTree, &facts);
+	look_at_all(statement->subplans, &facts);
+	return facts;
+}
+
+DmuPlan *
+dmu_plan_make(const char *sql, ParamListInfo params, bool parallel)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "datamart_users plan",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old_context = MemoryContextSwitchTo(context);
+	DmuPlan    *plan = palloc0(sizeof(DmuPlan));
+	Query	   *query;
+	PlanFacts	facts;
+
+	plan->context = context;
+	plan->sql = sql;
+	plan->params = params;
+	query = analyze(sql, params);
+	plan->statement = plan_query(plan, query, parallel, true);
+	facts = facts_of(plan->statement);
+	if (facts.unbounded)
+		plan->statement = plan_query(plan, query, parallel, false);
+	plan->foreign = facts.foreign;
+
+	MemoryContextSwitchTo(old_context);
+	return plan;
+}
+
+bool
+dmu_plan_is_foreign(const DmuPlan *plan)
+{
+	return plan->foreign;
+}
+
+void
+dmu_plan_run(DmuPlan *plan, DestReceiver *dest)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(plan->context);
+	QueryDesc  *desc = CreateQueryDesc(plan->statement, plan->sql,
+									   GetActiveSnapshot(), InvalidSnapshot,
+									   dest, plan->params, NULL, 0);
+
+	ExecutorStart(desc, 0);
+	dmu_executor_run(desc);
+	ExecutorFinish(desc);
+	ExecutorEnd(desc);
+	FreeQueryDesc(desc);
+
+	MemoryContextSwitchTo(old_context);
+	dmu_plan_free(plan);
+}
+
+void
+dmu_plan_free(DmuPlan *plan)
+{
+	MemoryContextDelete(plan->context);
+}

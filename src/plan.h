@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.h
+ *		Queries of ours over the warehouse's tables, planned so that no wrong
+ *		estimate makes them quadratic.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_PLAN_H
+#define DMU_PLAN_H
+
+#include "postgres.h"
+
+#include "nodes/params.h"
+#include "tcop/dest.h"
+
+typedef struct DmuPlan DmuPlan;
+
+/*
+ * Plans one SELECT with the current role's rights; the planner knows the
+ * values of the parameters that are constant.  Names and operators without a
+ * schema mean the server's own; what a view or a policy behind the query runs
+ * finds the session's search_path.  Needs a transaction and an active
+ * snapshot.  Palloc'd in a context below the current one.
+ *
+ * "parallel" allows parallel workers.
+ */
+extern DmuPlan *dmu_plan_make(const char *sql, ParamListInfo params,
+							  bool parallel);
+
+/* True if it reads a foreign table, at whatever depth. */
+extern bool dmu_plan_is_foreign(const DmuPlan *plan);
+
+/* Runs it once, rows go to "dest" one by one, and frees it. */
+extern void dmu_plan_run(DmuPlan *plan, DestReceiver *dest);
+
+extern void dmu_plan_free(DmuPlan *plan);
+
+#endif							/* DMU_PLAN_H */
