@@ -736,7 +736,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	live bigint;
+	live bigint[];
 	cycle record;
 	dead bigint[];
 	failing record;
@@ -754,8 +754,8 @@ BEGIN
 		dead := ARRAY(SELECT c.cycle_id FROM @extschema@.datamart_users_cycles c
 					   WHERE c.status = 'running' AND (look = 1 OR c.cycle_id = ANY (dead))
 					   ORDER BY c.cycle_id);
-		live := (SELECT p.cycle_id FROM @extschema@.datamart_users_progress p);
-		dead := array_remove(dead, live);
+		live := ARRAY(SELECT p.cycle_id FROM @extschema@.datamart_users_progress p);
+		dead := ARRAY(SELECT d.id FROM unnest(dead) AS d (id) WHERE d.id <> ALL (live) ORDER BY d.id);
 		EXIT WHEN dead = '{}';
 		PERFORM pg_sleep(0.1);
 	END LOOP;
@@ -790,7 +790,7 @@ BEGIN
 		detail := format('%s workers wait for locks of process %s', waiting.workers, array_to_string(waiting.blockers, ', '));
 		hint := format('SELECT pid, usename, state, xact_start, query FROM pg_stat_activity WHERE pid IN (%s);', array_to_string(waiting.blockers, ', '));
 	ELSE
-		detail := CASE WHEN live IS NULL THEN 'no cycle is running' ELSE 'no worker waits for one' END;
+		detail := CASE WHEN live = '{}' THEN 'no cycle is running' ELSE 'no worker waits for one' END;
 	END IF;
 	RETURN NEXT;
 

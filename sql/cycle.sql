@@ -48,17 +48,17 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.datamart_users_wait_cycle(bigint, interval) IS 'waits for the end of a cycle; the row of datamart_users_run_cycle';
 
-CREATE FUNCTION @extschema@.datamart_users_cancel_cycle()
+CREATE FUNCTION @extschema@.datamart_users_cancel_cycle(cycle_id bigint DEFAULT NULL)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'datamart_users_cancel_cycle'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_cancel_cycle() IS 'stops the running cycle of this database, datamart users at work roll back; false if none runs';
+COMMENT ON FUNCTION @extschema@.datamart_users_cancel_cycle(bigint) IS 'stops a running cycle, datamart users at work roll back; NULL = that of the datamart of the current settings; false if it does not run';
 
 -- Nothing for PUBLIC: whoever may run cycles is granted EXECUTE by name.
 REVOKE ALL ON FUNCTION
 	@extschema@.datamart_users_run_cycle(integer, integer, interval),
 	@extschema@.datamart_users_start_cycle(integer, integer, interval),
 	@extschema@.datamart_users_wait_cycle(bigint, interval),
-	@extschema@.datamart_users_cancel_cycle()
+	@extschema@.datamart_users_cancel_cycle(bigint)
 FROM PUBLIC;

@@ -1,8 +1,9 @@
 --
--- What goes on now: the running cycle, its workers, and what waits.
+-- What goes on now: the running cycles, their workers, and what waits.
 --
 CREATE FUNCTION @extschema@.datamart_users_get_progress(
 	OUT cycle_id bigint,
+	OUT users_table text,
 	OUT role_name name,
 	OUT phase text,
 	OUT started_at timestamptz,
@@ -26,11 +27,13 @@ COMMENT ON FUNCTION @extschema@.datamart_users_get_progress() IS 'see the view d
 
 CREATE VIEW @extschema@.datamart_users_progress AS SELECT * FROM @extschema@.datamart_users_get_progress();
 
-COMMENT ON VIEW @extschema@.datamart_users_progress IS 'the running cycle of this database; empty when none runs';
+COMMENT ON VIEW @extschema@.datamart_users_progress IS 'the running cycles of this database, one for each datamart; empty when none runs';
+COMMENT ON COLUMN @extschema@.datamart_users_progress.users_table IS 'the datamart: its users table, as it was named when the cycle began';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.phase IS 'prioritising, working, or stopping';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.users_per_second IS 'over the last ten seconds, or over all if nothing was done in them';
 
 CREATE FUNCTION @extschema@.datamart_users_get_workers(
+	OUT cycle_id bigint,
 	OUT worker integer,
 	OUT pid integer,
 	OUT state text,
@@ -47,7 +50,7 @@ COMMENT ON FUNCTION @extschema@.datamart_users_get_workers() IS 'see the view da
 
 CREATE VIEW @extschema@.datamart_users_workers AS SELECT * FROM @extschema@.datamart_users_get_workers();
 
-COMMENT ON VIEW @extschema@.datamart_users_workers IS 'the workers of the running cycle of this database';
+COMMENT ON VIEW @extschema@.datamart_users_workers IS 'the workers of the running cycles of this database';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.worker IS '1 is the coordinator';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.since IS 'when the worker took on what it does';
 

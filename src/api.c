@@ -220,7 +220,9 @@ datamart_users_wait_cycle(PG_FUNCTION_ARGS)
 Datum
 datamart_users_cancel_cycle(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(dmu_cycle_cancel());
+	if (!PG_ARGISNULL(0))
+		PG_RETURN_BOOL(dmu_cycle_cancel(PG_GETARG_INT64(0)));
+	PG_RETURN_BOOL(dmu_cycle_cancel_datamart(dmu_warehouse_find_users()));
 }
 
 /* DmuQueueRowConsumer */

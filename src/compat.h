@@ -13,6 +13,7 @@
 
 #include "fmgr.h"
 #include "utils/acl.h"
+#include "utils/backend_status.h"
 #include "utils/guc_tables.h"
 
 #if PG_VERSION_NUM < 150000
@@ -74,6 +75,15 @@
 	pg_namespace_aclcheck((schema), (role), (mode))
 #define dmu_procedure_aclcheck(procedure, role, mode) \
 	pg_proc_aclcheck((procedure), (role), (mode))
+#endif
+
+/* 16 renamed the function that takes a position, from 1, in the local copy. */
+#if PG_VERSION_NUM >= 160000
+#define dmu_backend_status(position) \
+	(&pgstat_get_local_beentry_by_index(position)->backendStatus)
+#else
+#define dmu_backend_status(position) \
+	(&pgstat_fetch_stat_local_beentry(position)->backendStatus)
 #endif
 
 /* 16 exported the look-up; before, the array is the only way. */

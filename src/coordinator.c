@@ -18,6 +18,7 @@
 #include "coordinator.h"
 
 #include "access/xact.h"
+#include "compat.h"
 #include "directory.h"
 #include "errors.h"
 #include "failures.h"
@@ -43,12 +44,15 @@
 /* How often to look for workers of an earlier cycle, milliseconds. */
 #define DMU_ORPHAN_POLL 50
 
+/* How long to wait for them, milliseconds. */
+#define DMU_ORPHAN_WAIT (2 * DMU_CANCEL_GRACE)
+
 typedef struct Coordination
 {
 	DmuControl *control;
 	dsm_handle	handle;
 	MemoryContext context;		/* lives as long as the cycle */
-	bool		entered;		/* we hold the cycle lock */
+	bool		begun;			/* its running row is committed */
 	BackgroundWorkerHandle **workers;
 	int			nworkers;
 
@@ -85,24 +89,63 @@ static void
 wait_for_orphans(Coordination *c)
 {
 	TimestampTz start = GetCurrentTimestamp();
-	int			orphans;
 
-	do
+	while (dmu_directory_has_workers(c->control->request.users))
 	{
-		dmu_session_begin();
-		orphans = dmu_history_count_workers();
-		dmu_session_commit(c->context);
-		if (orphans > 0)
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
+									   DMU_ORPHAN_WAIT))
 		{
-			(void) WaitLatch(MyLatch,
-							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 DMU_ORPHAN_POLL, PG_WAIT_EXTENSION);
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
+			ereport(WARNING,
+					(errmsg("datamart_users cycle " INT64_FORMAT ": workers of an earlier cycle have not ended within %d seconds",
+							c->control->cycle_id, DMU_ORPHAN_WAIT / 1000),
+					 errdetail("The cycle goes on without waiting for them.")));
+			return;
 		}
-	} while (orphans > 0 &&
-			 !TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
-										 2 * DMU_CANCEL_GRACE));
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 DMU_ORPHAN_POLL, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * When the server began to work, after a crash too, when the postmaster is
+ * older: the checkpointer is as old as the shared memory.  If it is not there
+ * yet, that was just now.
+ */
+static TimestampTz
+server_started(void)
+{
+	int			nbackends = pgstat_fetch_stat_numbackends();
+
+	for (int i = 1; i <= nbackends; i++)
+	{
+		const PgBackendStatus *status = dmu_backend_status(i);
+
+		if (status->st_backendType == B_CHECKPOINTER)
+			return status->st_proc_start_timestamp;
+	}
+	return GetCurrentTimestamp();
+}
+
+/*
+ * What says running in the history and does not run.  In this order: what
+ * was committed as running before we look at the directory is there, or has
+ * ended since.
+ */
+static int
+mark_aborted(DmuControl *control)
+{
+	int64	   *cycle_ids;
+	int			ncycles = dmu_history_list_running(&cycle_ids);
+
+	ncycles = dmu_progress_remove_running(cycle_ids, ncycles);
+	if (ncycles > 0)
+		ncycles = dmu_history_mark_aborted(cycle_ids, ncycles, server_started(),
+										   &control->follows_crash);
+	pfree(cycle_ids);
+	return ncycles;
 }
 
 /* From here on the cycle exists for everybody. */
@@ -111,7 +154,6 @@ begin_cycle(Coordination *c)
 {
 	DmuControl *control = c->control;
 	DmuCycleStart start;
-	int64		cycle_id;
 	int			aborted;
 	int			suspects;
 
@@ -119,15 +161,16 @@ begin_cycle(Coordination *c)
 	dmu_session_be_durable(control->identity.synchronous_commit);
 	dmu_owner_protect();
 	control->coordinator_pid = MyProcPid;
-	if (!dmu_directory_enter(c->handle))
+	if (!dmu_directory_enter(control->request.users, c->handle))
 	{
-		dmu_progress_refuse_second();
+		dmu_progress_refuse_second(control->request.users);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("a cycle of datamart_users is just starting or ending in this database"),
+				 errdetail("It is for the datamart users of %s.",
+						   control->request.users_name),
 				 errhint("Try again in a moment.")));
 	}
-	c->entered = true;
 
 	control->started_at = GetCurrentTimestamp();
 	if (control->request.time_limit > 0)
@@ -140,18 +183,19 @@ begin_cycle(Coordination *c)
 	start.started_at = control->started_at;
 	start.time_limit = control->request.time_limit;
 	start.workers_requested = control->request.workers;
-	aborted = dmu_history_mark_aborted(&control->follows_crash);
+	aborted = mark_aborted(control);
 	suspects = dmu_failures_settle_suspects(control->follows_crash,
 											dmu_retry_delay,
 											dmu_retry_delay_max);
-	cycle_id = dmu_history_begin(&start);
+
+	/* Who sees the row finds the cycle; see mark_aborted(). */
+	control->cycle_id = dmu_history_begin(&start);
 	dmu_session_commit(c->context);
-	control->cycle_id = cycle_id;
+	c->begun = true;
 
 	dmu_launch_announce(control, DMU_COORDINATOR);
 	dmu_queue_set_phase(control, DMU_PHASE_RUNNING);
 	if (aborted > 0)
-	{
 		ereport(LOG,
 				(errmsg("datamart_users cycle " INT64_FORMAT ": marked an earlier cycle as aborted",
 						control->cycle_id),
@@ -159,8 +203,7 @@ begin_cycle(Coordination *c)
 				 errdetail_plural("The server went down during that cycle; %d datamart user that was at work is treated as failed.",
 								  "The server went down during that cycle; %d datamart users that were at work are treated as failed.",
 								  suspects, suspects) : 0));
-		wait_for_orphans(c);
-	}
+	wait_for_orphans(c);
 }
 
 /* DmuQueueRowConsumer */
@@ -313,6 +356,8 @@ dmu_coordinator_main(Datum main_arg)
 	{
 		dmu_error_catch(error, c->context);
 		note_error(c, error);
+		if (!c->begun)
+			c->control->cycle_id = 0;
 	}
 	PG_END_TRY();
 	dmu_watchdog_stop();
@@ -330,7 +375,6 @@ dmu_coordinator_main(Datum main_arg)
 	}
 	PG_END_TRY();
 
-	if (c->entered)
-		dmu_directory_leave(c->handle);
+	dmu_directory_leave();
 	dmu_queue_set_phase(c->control, DMU_PHASE_FINISHED);
 }

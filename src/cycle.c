@@ -90,7 +90,7 @@ launch_cycle(OwnCycle *cycle, const DmuRequest *request)
 	Size		session_size = dmu_launch_session_size();
 
 	/* The coordinator will make sure; but this takes no process. */
-	dmu_progress_refuse_second();
+	dmu_progress_refuse_second(request->users);
 
 	cycle->seg = dmu_queue_create(request->workers, session_size);
 	cycle->control = dmu_queue_control(cycle->seg);
@@ -271,10 +271,10 @@ void
 dmu_cycle_wait(int64 cycle_id, int64 timeout, DmuCycleResult *result)
 {
 	dsm_segment *seg;
-	DmuControl *control = dmu_progress_attach(&seg);
+	DmuControl *control = dmu_progress_attach_cycle(cycle_id, &seg);
 	bool		known = false;
 
-	if (control != NULL && control->cycle_id == cycle_id)
+	if (control != NULL)
 		known = follow_running(control, timeout, result);
 	if (seg != NULL)
 		dsm_detach(seg);
@@ -314,11 +314,10 @@ check_may_cancel(const DmuControl *control)
 				 errhint("Only members of that role or of pg_signal_backend may cancel it.")));
 }
 
-bool
-dmu_cycle_cancel(void)
+/* "seg" is what to detach afterwards, or NULL. */
+static bool
+cancel(DmuControl *control, dsm_segment *seg)
 {
-	dsm_segment *seg;
-	DmuControl *control = dmu_progress_attach(&seg);
 	DmuCycleResult result;
 
 	if (control == NULL)
@@ -330,4 +329,24 @@ dmu_cycle_cancel(void)
 	if (seg != NULL)
 		dsm_detach(seg);
 	return true;
+}
+
+bool
+dmu_cycle_cancel(int64 cycle_id)
+{
+	dsm_segment *seg;
+	DmuControl *control = dmu_progress_attach_cycle(cycle_id, &seg);
+
+	return cancel(control, seg);
+}
+
+bool
+dmu_cycle_cancel_datamart(Oid users)
+{
+	dsm_segment *seg;
+	DmuControl *control = OidIsValid(users) ?
+		dmu_progress_attach_datamart(users, &seg) :
+		dmu_progress_attach_only(&seg);
+
+	return cancel(control, seg);
 }

@@ -36,9 +36,16 @@ extern void dmu_cycle_wait(int64 cycle_id, int64 timeout,
 						   DmuCycleResult *result);
 
 /*
- * Stops the running cycle and waits until it has ended; false if none runs.
- * Raises 42501 unless the current role could cancel a query of the cycle's.
+ * Stops a running cycle of this database and waits until it has ended; false
+ * if it does not run.  Raises 42501 unless the current role could cancel a
+ * query of the cycle's.
  */
-extern bool dmu_cycle_cancel(void);
+extern bool dmu_cycle_cancel(int64 cycle_id);
+
+/*
+ * The same for the cycle of a datamart.  InvalidOid stands for the only cycle
+ * of the database; raises 55000 if there are several.
+ */
+extern bool dmu_cycle_cancel_datamart(Oid users);
 
 #endif							/* DMU_CYCLE_H */

@@ -17,52 +17,56 @@
 #include "utils/timestamp.h"
 
 int
-dmu_history_mark_aborted(bool *crashed)
+dmu_history_list_running(int64 **cycle_ids)
 {
+	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
-	int			aborted;
+	int			ncycles;
 
 	dmu_owner_enter(&scope);
-
-	/*
-	 * The auxiliary processes are as old as the server's last start, crash
-	 * restarts included.
-	 */
 	dmu_owner_run(&scope,
-				  "WITH server AS ("
-				  "  SELECT max(backend_start) AS started_at FROM pg_stat_activity"
-				  "   WHERE backend_type = 'checkpointer')"
-				  " UPDATE %s.datamart_users_cycles c"
+				  "SELECT cycle_id FROM %s.datamart_users_cycles"
+				  " WHERE status = 'running'",
+				  SPI_OK_SELECT, 0, NULL);
+	ncycles = (int) SPI_processed;
+	*cycle_ids = MemoryContextAlloc(context, Max(ncycles, 1) * sizeof(int64));
+	for (int i = 0; i < ncycles; i++)
+		(*cycle_ids)[i] = DatumGetInt64(dmu_owner_value(SPI_tuptable, i, 1));
+	dmu_owner_leave(&scope);
+	return ncycles;
+}
+
+int
+dmu_history_mark_aborted(const int64 *cycle_ids, int ncycles,
+						 TimestampTz server_started, bool *crashed)
+{
+	DmuOwnerScope scope;
+	DmuParam	params[2];
+	Datum	   *ids = palloc(Max(ncycles, 1) * sizeof(Datum));
+	int			aborted;
+
+	for (int i = 0; i < ncycles; i++)
+		ids[i] = Int64GetDatum(cycle_ids[i]);
+
+	dmu_owner_enter(&scope);
+	params[0] = dmu_param_array(INT8OID, ids, ncycles);
+	params[1] = dmu_param(TIMESTAMPTZOID, TimestampTzGetDatum(server_started));
+	dmu_owner_run(&scope,
+				  "UPDATE %s.datamart_users_cycles"
 				  "   SET status = 'aborted', finished_at = now(),"
-				  "       message = CASE WHEN c.started_at < s.started_at"
+				  "       message = CASE WHEN started_at < $2"
 				  "                      THEN 'The server went down during the cycle.'"
 				  "                      ELSE 'The coordinator of the cycle was terminated.' END"
-				  "  FROM server s WHERE c.status = 'running'"
-				  " RETURNING coalesce(c.started_at < s.started_at, false)",
-				  SPI_OK_UPDATE_RETURNING, 0, NULL);
+				  " WHERE status = 'running' AND cycle_id = ANY ($1)"
+				  " RETURNING started_at < $2",
+				  SPI_OK_UPDATE_RETURNING, lengthof(params), params);
 	aborted = (int) SPI_processed;
 	*crashed = false;
 	for (int i = 0; i < aborted; i++)
 		*crashed |= DatumGetBool(dmu_owner_value(SPI_tuptable, i, 1));
 	dmu_owner_leave(&scope);
+	pfree(ids);
 	return aborted;
-}
-
-int
-dmu_history_count_workers(void)
-{
-	DmuOwnerScope scope;
-	int			workers;
-
-	dmu_owner_enter(&scope);
-	dmu_owner_run(&scope,
-				  "SELECT count(*)::integer FROM pg_stat_activity"
-				  " WHERE backend_type = 'datamart_users worker'"
-				  "   AND datname = current_database()",
-				  SPI_OK_SELECT, 0, NULL);
-	workers = DatumGetInt32(dmu_owner_value(SPI_tuptable, 0, 1));
-	dmu_owner_leave(&scope);
-	return workers;
 }
 
 int64

@@ -33,14 +33,18 @@ typedef struct DmuCycleEnd
 } DmuCycleEnd;
 
 /*
- * Marks what dead coordinators left running as aborted; "crashed" tells
- * whether the server went down in one of them.  Only for the holder of the
- * cycle lock.  Returns the number of cycles.
+ * The ids of the cycles whose row says running, palloc'd in the current
+ * context; returns how many.
  */
-extern int	dmu_history_mark_aborted(bool *crashed);
+extern int	dmu_history_list_running(int64 **cycle_ids);
 
-/* Workers that this database has now, of whatever cycle. */
-extern int	dmu_history_count_workers(void);
+/*
+ * Marks those of the given cycles as aborted that still say running; their
+ * coordinators must be dead.  "crashed" tells whether one of them began before
+ * the server did, at "server_started".  Returns the number of cycles marked.
+ */
+extern int	dmu_history_mark_aborted(const int64 *cycle_ids, int ncycles,
+									 TimestampTz server_started, bool *crashed);
 
 /* Adds the row of a new cycle and returns its id. */
 extern int64 dmu_history_begin(const DmuCycleStart *start);

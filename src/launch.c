@@ -20,6 +20,7 @@
 
 #include "access/xact.h"
 #include "compat.h"
+#include "directory.h"
 #include "libpq/pqsignal.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -122,6 +123,16 @@ dmu_launch_attach(Datum main_arg, int *number)
 	memcpy(number, MyBgworkerEntry->bgw_extra, sizeof(*number));
 	control = dmu_queue_attach(DatumGetUInt32(main_arg), &seg);
 	if (control == NULL)
+		return NULL;
+
+	/*
+	 * A coordinator that ends before its workers sets the stop flag, and gives
+	 * back the cycle lock after that.  So whoever enters too late for the
+	 * coordinator of the next cycle to see it sees the flag.
+	 */
+	if (*number != DMU_COORDINATOR &&
+		(!dmu_directory_join(control->identity.database, control->request.users) ||
+		 dmu_queue_stop(control) != DMU_STOP_NONE))
 		return NULL;
 
 	Assert(*number >= 1 && *number <= control->nslots);

@@ -39,7 +39,8 @@ extern void dmu_launch_wait(BackgroundWorkerHandle **workers, int nworkers);
 
 /*
  * For the main function of a new process: signals, control segment (mapped
- * until exit), slot.  NULL if the cycle is over already.
+ * until exit), the directory of workers, slot.  NULL if the cycle is over
+ * already, or about to be.
  */
 extern DmuControl *dmu_launch_attach(Datum main_arg, int *number);
 

@@ -13,32 +13,147 @@
 #include "directory.h"
 #include "utils/timestamp.h"
 
-DmuControl *
-dmu_progress_attach(dsm_segment **seg)
+void
+dmu_progress_begin(DmuProgressScan *scan)
 {
-	dsm_handle	handle = dmu_directory_find();
-	DmuControl *control;
+	memset(scan, 0, sizeof(*scan));
+	scan->nhandles = dmu_directory_list(&scan->handles);
+}
 
-	*seg = NULL;
-	if (handle == DSM_HANDLE_INVALID)
-		return NULL;
-	control = dmu_queue_attach(handle, seg);
-	if (control == NULL)
-		return NULL;
-	if (dmu_queue_phase(control) >= DMU_PHASE_RUNNING &&
-		dmu_queue_phase(control) < DMU_PHASE_FINISHED)
-		return control;
-	if (*seg != NULL)
-		dsm_detach(*seg);
-	*seg = NULL;
+/* The next control segment, whatever the phase of its cycle. */
+static DmuControl *
+next_segment(DmuProgressScan *scan)
+{
+	while (scan->next < scan->nhandles)
+	{
+		DmuControl *control;
+
+		if (scan->seg != NULL)
+			dsm_detach(scan->seg);
+		control = dmu_queue_attach(scan->handles[scan->next++], &scan->seg);
+		if (control != NULL)
+			return control;
+	}
 	return NULL;
 }
 
+DmuControl *
+dmu_progress_next(DmuProgressScan *scan)
+{
+	DmuControl *control;
+
+	do
+	{
+		control = next_segment(scan);
+	} while (control != NULL &&
+			 (dmu_queue_phase(control) < DMU_PHASE_RUNNING ||
+			  dmu_queue_phase(control) == DMU_PHASE_FINISHED));
+	return control;
+}
+
 void
-dmu_progress_refuse_second(void)
+dmu_progress_end(DmuProgressScan *scan)
+{
+	if (scan->seg != NULL)
+		dsm_detach(scan->seg);
+	pfree(scan->handles);
+}
+
+/* Ends a scan at the cycle that was looked for. */
+static DmuControl *
+end_at(DmuProgressScan *scan, DmuControl *control, dsm_segment **seg)
+{
+	*seg = NULL;
+	if (control != NULL)
+	{
+		*seg = scan->seg;
+		scan->seg = NULL;
+	}
+	dmu_progress_end(scan);
+	return control;
+}
+
+DmuControl *
+dmu_progress_attach_datamart(Oid users, dsm_segment **seg)
+{
+	DmuProgressScan scan;
+	DmuControl *control;
+
+	dmu_progress_begin(&scan);
+	do
+	{
+		control = dmu_progress_next(&scan);
+	} while (control != NULL && control->request.users != users);
+	return end_at(&scan, control, seg);
+}
+
+DmuControl *
+dmu_progress_attach_cycle(int64 cycle_id, dsm_segment **seg)
+{
+	DmuProgressScan scan;
+	DmuControl *control;
+
+	dmu_progress_begin(&scan);
+	do
+	{
+		control = dmu_progress_next(&scan);
+	} while (control != NULL && control->cycle_id != cycle_id);
+	return end_at(&scan, control, seg);
+}
+
+DmuControl *
+dmu_progress_attach_only(dsm_segment **seg)
+{
+	DmuProgressScan scan;
+	DmuControl *control;
+	int64		cycle_id = 0;
+	int			ncycles = 0;
+
+	*seg = NULL;
+	dmu_progress_begin(&scan);
+	while ((control = dmu_progress_next(&scan)) != NULL)
+	{
+		cycle_id = control->cycle_id;
+		ncycles++;
+	}
+	dmu_progress_end(&scan);
+
+	if (ncycles > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%d cycles of datamart_users are running in this database",
+						ncycles),
+				 errhint("Pass the cycle_id of one of them, see datamart_users_progress.")));
+	return ncycles == 0 ? NULL : dmu_progress_attach_cycle(cycle_id, seg);
+}
+
+int
+dmu_progress_remove_running(int64 *cycle_ids, int ncycles)
+{
+	DmuProgressScan scan;
+	DmuControl *control;
+
+	dmu_progress_begin(&scan);
+	while ((control = next_segment(&scan)) != NULL)
+	{
+		int			left = 0;
+
+		for (int i = 0; i < ncycles; i++)
+		{
+			if (cycle_ids[i] != control->cycle_id)
+				cycle_ids[left++] = cycle_ids[i];
+		}
+		ncycles = left;
+	}
+	dmu_progress_end(&scan);
+	return ncycles;
+}
+
+void
+dmu_progress_refuse_second(Oid users)
 {
 	dsm_segment *seg;
-	DmuControl *running = dmu_progress_attach(&seg);
+	DmuControl *running = dmu_progress_attach_datamart(users, &seg);
 
 	if (running == NULL)
 		return;
@@ -47,12 +162,13 @@ dmu_progress_refuse_second(void)
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("cycle " INT64_FORMAT " of datamart_users is already running in this database",
 					running->cycle_id),
-			 errdetail("It was started by role \"%s\" at %s; its coordinator has process ID %d.",
+			 errdetail("It is for the datamart users of %s, and was started by role \"%s\" at %s; its coordinator has process ID %d.",
+					   running->request.users_name,
 					   NameStr(running->role_name),
 					   timestamptz_to_str(running->started_at),
 					   (int) running->coordinator_pid),
-			 errhint("Wait for it with datamart_users_wait_cycle(" INT64_FORMAT "), or stop it with datamart_users_cancel_cycle().",
-					 running->cycle_id)));
+			 errhint("Wait for it with datamart_users_wait_cycle(" INT64_FORMAT "), or stop it with datamart_users_cancel_cycle(" INT64_FORMAT ").",
+					 running->cycle_id, running->cycle_id)));
 }
 
 void

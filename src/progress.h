@@ -18,14 +18,45 @@ typedef struct DmuProgress
 	DmuTally	total;
 } DmuProgress;
 
-/*
- * The running cycle of this database, from the moment that it has an id until
- * its history is written; or NULL.  "seg" is set as by dmu_queue_attach().
- */
-extern DmuControl *dmu_progress_attach(dsm_segment **seg);
+/* A look at one running cycle after the other. */
+typedef struct DmuProgressScan
+{
+	dsm_handle *handles;		/* palloc'd */
+	int			nhandles;
+	int			next;
+	dsm_segment *seg;			/* of the last one, as by dmu_queue_attach() */
+} DmuProgressScan;
 
-/* Raises 55006, naming it, if a cycle is running in this database. */
-extern void dmu_progress_refuse_second(void);
+/*
+ * The running cycles of this database, each from the moment that it has an id
+ * until its history is written, in no order.  What next() returns is there
+ * until the next call; NULL after the last one.
+ */
+extern void dmu_progress_begin(DmuProgressScan *scan);
+extern DmuControl *dmu_progress_next(DmuProgressScan *scan);
+extern void dmu_progress_end(DmuProgressScan *scan);
+
+/*
+ * The running cycle of a datamart, or that with an id; NULL if there is none.
+ * "seg" is set as by dmu_queue_attach().
+ */
+extern DmuControl *dmu_progress_attach_datamart(Oid users, dsm_segment **seg);
+extern DmuControl *dmu_progress_attach_cycle(int64 cycle_id, dsm_segment **seg);
+
+/*
+ * The running cycle of this database if it is the only one.  Raises 55000 if
+ * there are several.
+ */
+extern DmuControl *dmu_progress_attach_only(dsm_segment **seg);
+
+/*
+ * Removes from "cycle_ids" the cycles that run in this database, those too
+ * that are just committing their first row; returns how many are left.
+ */
+extern int	dmu_progress_remove_running(int64 *cycle_ids, int ncycles);
+
+/* Raises 55006, naming it, if a cycle of that datamart is running. */
+extern void dmu_progress_refuse_second(Oid users);
 
 /* Reads it; from any process, at any time, without a lock. */
 extern void dmu_progress_read(DmuControl *control, DmuProgress *progress);

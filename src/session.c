@@ -15,6 +15,7 @@
 #include "session.h"
 
 #include "access/xact.h"
+#include "directory.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 
@@ -34,6 +35,7 @@ dmu_session_begin(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	dmu_directory_begin_transaction();
 	SetUserIdAndSecContext(session_role, session_context);
 	XactIsoLevel = XACT_READ_COMMITTED;
 	XactReadOnly = false;

@@ -3,7 +3,7 @@
  * views.c
  *		The SQL-callable functions behind the views on what goes on now.
  *
- *		The first two read the shared memory of the running cycle and no table,
+ *		The first two read the shared memory of the running cycles and no table,
  *		so they can be asked every second.  The third asks the warehouse, with
  *		the rights of whoever looks.
  *
@@ -68,61 +68,56 @@ put_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-Datum
-datamart_users_get_progress(PG_FUNCTION_ARGS)
+static void
+put_progress(FunctionCallInfo fcinfo, DmuControl *control)
 {
-	dsm_segment *seg;
-	DmuControl *control;
 	DmuProgress now;
-	Datum		values[16];
-	bool		nulls[16] = {false};
-	bool		queued;
+	Datum		values[17];
+	bool		nulls[17] = {false};
+	bool		queued = (dmu_queue_phase(control) >= DMU_PHASE_QUEUED);
 	double		rate;
 
-	InitMaterializedSRF(fcinfo, 0);
-	control = dmu_progress_attach(&seg);
-	if (control == NULL)
-		return (Datum) 0;
-
 	dmu_progress_read(control, &now);
-	queued = (dmu_queue_phase(control) >= DMU_PHASE_QUEUED);
 	rate = dmu_progress_rate(control, &now);
 	values[0] = Int64GetDatum(control->cycle_id);
-	values[1] = NameGetDatum(&control->role_name);
-	values[2] = CStringGetTextDatum(dmu_progress_phase_name(control));
-	values[3] = TimestampTzGetDatum(control->started_at);
-	values[4] = interval_datum(now.at - control->started_at);
-	values[5] = Int64GetDatum(control->backlog);
-	values[6] = Int32GetDatum(control->found);
-	values[7] = Int32GetDatum((int32) now.done);
+	values[1] = CStringGetTextDatum(control->request.users_name);
+	values[2] = NameGetDatum(&control->role_name);
+	values[3] = CStringGetTextDatum(dmu_progress_phase_name(control));
+	values[4] = TimestampTzGetDatum(control->started_at);
+	values[5] = interval_datum(now.at - control->started_at);
+	values[6] = Int64GetDatum(control->backlog);
+	values[7] = Int32GetDatum(control->found);
+	values[8] = Int32GetDatum((int32) now.done);
 	for (int o = 0; o < DMU_NOUTCOMES; o++)
-		values[8 + o] = Int32GetDatum((int32) now.total.outcomes[o]);
-	values[12] = Int32GetDatum((int32) pg_atomic_read_u32(&control->workers_registered));
-	values[13] = decimal_datum(control->found > 0 ? now.done * 100.0 / control->found : 0);
-	values[14] = decimal_datum(rate);
-	values[15] = interval_datum(rate > 0 ? (int64) ((control->found - now.done) / rate * USECS_PER_SEC) : 0);
+		values[9 + o] = Int32GetDatum((int32) now.total.outcomes[o]);
+	values[13] = Int32GetDatum((int32) pg_atomic_read_u32(&control->workers_registered));
+	values[14] = decimal_datum(control->found > 0 ? now.done * 100.0 / control->found : 0);
+	values[15] = decimal_datum(rate);
+	values[16] = interval_datum(rate > 0 ? (int64) ((control->found - now.done) / rate * USECS_PER_SEC) : 0);
 
 	/* Nothing is known of the queue before it is filled. */
-	nulls[5] = nulls[6] = nulls[12] = nulls[13] = nulls[14] = !queued;
-	nulls[15] = !queued || rate <= 0;
+	nulls[6] = nulls[7] = nulls[13] = nulls[14] = nulls[15] = !queued;
+	nulls[16] = !queued || rate <= 0;
 	put_row(fcinfo, values, nulls);
-
-	if (seg != NULL)
-		dsm_detach(seg);
-	return (Datum) 0;
 }
 
 Datum
-datamart_users_get_workers(PG_FUNCTION_ARGS)
+datamart_users_get_progress(PG_FUNCTION_ARGS)
 {
-	dsm_segment *seg;
+	DmuProgressScan scan;
 	DmuControl *control;
 
 	InitMaterializedSRF(fcinfo, 0);
-	control = dmu_progress_attach(&seg);
-	if (control == NULL)
-		return (Datum) 0;
+	dmu_progress_begin(&scan);
+	while ((control = dmu_progress_next(&scan)) != NULL)
+		put_progress(fcinfo, control);
+	dmu_progress_end(&scan);
+	return (Datum) 0;
+}
 
+static void
+put_workers(FunctionCallInfo fcinfo, DmuControl *control)
+{
 	for (int i = 0; i < control->nslots; i++)
 	{
 		DmuSlot    *slot = &control->slots[i];
@@ -131,28 +126,39 @@ datamart_users_get_workers(PG_FUNCTION_ARGS)
 		bool		at_work = (state == DMU_WORKER_REFRESHING ||
 							   state == DMU_WORKER_RECORDING);
 		DmuTally	tally = {.total_usec = 0};
-		Datum		values[8];
-		bool		nulls[8] = {false};
+		Datum		values[9];
+		bool		nulls[9] = {false};
 
 		if (pid == 0)
 			continue;
 		dmu_slot_tally(slot, -1, &tally);
-		values[0] = Int32GetDatum(i + 1);
-		values[1] = Int32GetDatum((int32) pid);
-		values[2] = CStringGetTextDatum(dmu_progress_state_name(control, i));
-		values[3] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->dimension_user_id));
-		values[4] = CStringGetTextDatum(dmu_priority_name((DmuPriority)
+		values[0] = Int64GetDatum(control->cycle_id);
+		values[1] = Int32GetDatum(i + 1);
+		values[2] = Int32GetDatum((int32) pid);
+		values[3] = CStringGetTextDatum(dmu_progress_state_name(control, i));
+		values[4] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->dimension_user_id));
+		values[5] = CStringGetTextDatum(dmu_priority_name((DmuPriority)
 														  pg_atomic_read_u32(&slot->priority)));
-		values[5] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&slot->since));
-		values[6] = Int64GetDatum(tally.outcomes[DMU_PROCESSED]);
-		values[7] = Int64GetDatum(tally.outcomes[DMU_FAILED]);
-		nulls[3] = nulls[4] = !at_work;
-		nulls[5] = (state == DMU_WORKER_EMPTY);
+		values[6] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&slot->since));
+		values[7] = Int64GetDatum(tally.outcomes[DMU_PROCESSED]);
+		values[8] = Int64GetDatum(tally.outcomes[DMU_FAILED]);
+		nulls[4] = nulls[5] = !at_work;
+		nulls[6] = (state == DMU_WORKER_EMPTY);
 		put_row(fcinfo, values, nulls);
 	}
+}
 
-	if (seg != NULL)
-		dsm_detach(seg);
+Datum
+datamart_users_get_workers(PG_FUNCTION_ARGS)
+{
+	DmuProgressScan scan;
+	DmuControl *control;
+
+	InitMaterializedSRF(fcinfo, 0);
+	dmu_progress_begin(&scan);
+	while ((control = dmu_progress_next(&scan)) != NULL)
+		put_workers(fcinfo, control);
+	dmu_progress_end(&scan);
 	return (Datum) 0;
 }
 

@@ -225,6 +225,22 @@ dmu_warehouse_resolve(void)
 	return warehouse;
 }
 
+Oid
+dmu_warehouse_find_users(void)
+{
+	char	   *schema;
+	char	   *name;
+	Oid			namespace;
+
+	dmu_settings_refuse_rejected();
+	if (!dmu_parse_name(*users_setting.value, &schema, &name))
+		return InvalidOid;
+	if (schema == NULL)
+		return RelnameGetRelid(name);
+	namespace = get_namespace_oid(schema, true);
+	return OidIsValid(namespace) ? get_relname_relid(name, namespace) : InvalidOid;
+}
+
 DmuWarehouse *
 dmu_warehouse_resolve_again(Oid users)
 {

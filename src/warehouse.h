@@ -39,7 +39,13 @@ typedef struct DmuWarehouse
 extern DmuWarehouse *dmu_warehouse_resolve(void);
 
 /*
- * The same in a process of a cycle, whose datamart is settled: raises 55000
+ * The relation that users_table leads to, InvalidOid if there is none.  Looks
+ * at nothing else, and at no privilege.
+ */
+extern Oid	dmu_warehouse_find_users(void);
+
+/*
+ * The same as dmu_warehouse_resolve() in a process of a cycle, whose datamart is settled: raises 55000
  * if users_table leads to another relation by now.
  */
 extern DmuWarehouse *dmu_warehouse_resolve_again(Oid users);

@@ -376,7 +376,7 @@ dmu_worker_main(Datum main_arg)
 	int			number;
 	DmuControl *control = dmu_launch_attach(main_arg, &number);
 
-	if (control == NULL || dmu_queue_stop(control) != DMU_STOP_NONE)
+	if (control == NULL)
 		return;
 
 	dmu_launch_assume_session(control);

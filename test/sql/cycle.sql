@@ -283,7 +283,7 @@ SELECT datamart_users_start_cycle();
 -- Whoever is neither of its role nor may signal other sessions cannot stop it.
 CREATE ROLE regress_dm_other;
 CREATE ROLE regress_dm_signaller IN ROLE pg_signal_backend;
-GRANT EXECUTE ON FUNCTION datamart_users_cancel_cycle() TO regress_dm_other, regress_dm_signaller;
+GRANT EXECUTE ON FUNCTION datamart_users_cancel_cycle TO regress_dm_other, regress_dm_signaller;
 SET ROLE regress_dm_other;
 SELECT datamart_users_cancel_cycle(); \echo :SQLSTATE
 SET ROLE regress_dm_signaller;
