@@ -4,8 +4,13 @@ EXTVERSION = 1.0
 # Where this file is: make may be called from another folder (VPATH).
 here := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 
+# $(call stems,src/,.c): those files here, without folder and suffix.  What
+# finds nothing looks in a wrong place, and must not pass for an empty list.
+stems = $(or $(patsubst $(here)/$(1)%$(2),%,$(sort $(wildcard $(here)/$(1)*$(2)))),\
+	$(error there is no $(here)/$(1)*$(2)))
+
 MODULE_big = datamart_users
-OBJS = $(patsubst $(here)/%.c,%.o,$(wildcard $(here)/src/*.c))
+OBJS := $(patsubst %,src/%.o,$(call stems,src/,.c))
 PGFILEDESC = "datamart_users - refreshes modified datamart users, the most relevant first, in parallel"
 
 # The script, one file a subject; a later one may speak of an earlier one.
@@ -15,10 +20,11 @@ DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 # Beyond the server's own flags; its headers do not name all parameters unused.
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter
 
-REGRESS = $(patsubst $(here)/test/sql/%.sql,%,$(sort $(wildcard $(here)/test/sql/*.sql)))
+# Looked for when tests run only: a package may come without them.
+REGRESS = $(call stems,test/sql/,.sql)
 # The tester would prefer a file of ours in sql/ to a test of the same name.
 REGRESS_OPTS = --inputdir=$(here)/test --outputdir=output_regress
-ISOLATION = $(patsubst $(here)/test/isolation/specs/%.spec,%,$(sort $(wildcard $(here)/test/isolation/specs/*.spec)))
+ISOLATION = $(call stems,test/isolation/specs/,.spec)
 ISOLATION_OPTS = --inputdir=$(here)/test/isolation
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
@@ -27,5 +33,15 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(DATA_built): $(SQL_PARTS:%=sql/%.sql)
+# PGXS looks for everything in the folder of the sources, so that what was
+# built there would pass for built here.
+override VPATH :=
+vpath %.c $(here)
+vpath %.control $(here)
+
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(here)/src/*.h) | src
+src:
+	mkdir -p $@
+
+$(DATA_built): $(SQL_PARTS:%=$(here)/sql/%.sql)
 	cat $^ > $@
