@@ -36,6 +36,7 @@ typedef struct DecisiveSetting
 {
 	const char *name;
 	bool		runs;			/* it decides what SQL is run */
+	bool		is_path;		/* it does so in every plain session, too */
 } DecisiveSetting;
 
 /*
@@ -43,14 +44,14 @@ typedef struct DecisiveSetting
  * long they are left out.
  */
 static const DecisiveSetting decisive_settings[] = {
-	{DMU_EXTENSION_NAME ".facts_table", true},
-	{DMU_EXTENSION_NAME ".users_table", true},
-	{DMU_EXTENSION_NAME ".procedure", true},
-	{DMU_EXTENSION_NAME ".worker_settings", true},
-	{"search_path", true},
-	{DMU_EXTENSION_NAME ".user_timeout", false},
-	{DMU_EXTENSION_NAME ".retry_delay", false},
-	{DMU_EXTENSION_NAME ".retry_delay_max", false},
+	{DMU_EXTENSION_NAME ".facts_table", true, false},
+	{DMU_EXTENSION_NAME ".users_table", true, false},
+	{DMU_EXTENSION_NAME ".procedure", true, false},
+	{DMU_EXTENSION_NAME ".worker_settings", true, false},
+	{"search_path", true, true},
+	{DMU_EXTENSION_NAME ".user_timeout", false, false},
+	{DMU_EXTENSION_NAME ".retry_delay", false, false},
+	{DMU_EXTENSION_NAME ".retry_delay_max", false, false},
 };
 
 /* "what" is the object as GRANT names it, "kind" as a message does. */
@@ -263,10 +264,13 @@ dmu_privilege_settings(void)
 		Oid			setter;
 
 		/*
-		 * How long others have to wait is for the administration of a
-		 * database to say, but not for whoever borrows a role's rights.
+		 * How long others have to wait, and in which schemas names are found,
+		 * is for the administration of a database to say; but not for whoever
+		 * borrows a role's rights.
 		 */
 		if (!decisive->runs && setting->source < PGC_S_USER)
+			continue;
+		if (decisive->is_path && !InLocalUserIdChange())
 			continue;
 		if (set_by_stranger(setting, &setter))
 			refuse_setting(setting, setter);
