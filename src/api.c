@@ -27,6 +27,7 @@
 #include "settings.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "warehouse.h"
 
 PG_FUNCTION_INFO_V1(datamart_users_run_cycle);

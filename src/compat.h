@@ -62,6 +62,21 @@
 #define dmu_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
 #endif
 
+/* 19 also tells why it found none. */
+#if PG_VERSION_NUM >= 190000
+#define dmu_func_get_detail(names, nargs, argtypes, variadic, defaults, out, \
+							oid, rettype, retset, nvargs, vatype, true_types) \
+	func_get_detail((names), NIL, NIL, (nargs), (argtypes), (variadic), \
+					(defaults), (out), &(int) {0}, (oid), (rettype), \
+					(retset), (nvargs), (vatype), (true_types), NULL)
+#else
+#define dmu_func_get_detail(names, nargs, argtypes, variadic, defaults, out, \
+							oid, rettype, retset, nvargs, vatype, true_types) \
+	func_get_detail((names), NIL, NIL, (nargs), (argtypes), (variadic), \
+					(defaults), (out), (oid), (rettype), \
+					(retset), (nvargs), (vatype), (true_types), NULL)
+#endif
+
 /* 16 put one function in the place of one per catalog. */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_namespace.h"

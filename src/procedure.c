@@ -16,6 +16,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "datamart_users.h"
 #include "fmgr.h"
 #include "nodes/makefuncs.h"
@@ -70,9 +71,9 @@ called_routine(List *names, Oid argtype, bool *ambiguous)
 	Oid		   *true_types;
 	FuncDetailCode code;
 
-	code = func_get_detail(names, NIL, NIL, 1, &argtype, true, true, true,
-						   &routine, &rettype, &retset, &nvargs, &vatype,
-						   &true_types, NULL);
+	code = dmu_func_get_detail(names, 1, &argtype, true, true, true,
+							   &routine, &rettype, &retset, &nvargs, &vatype,
+							   &true_types);
 	if (code == FUNCDETAIL_MULTIPLE)
 		*ambiguous = true;
 	return code == FUNCDETAIL_PROCEDURE ? routine : InvalidOid;

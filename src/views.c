@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "warehouse.h"
 
 PG_FUNCTION_INFO_V1(datamart_users_get_progress);

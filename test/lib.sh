@@ -7,12 +7,14 @@
 #
 # A script sources this file, calls prepare_machine, prepare_workspace,
 # build_extension, install_extension and start_server in this order, and leaves
-# the rest to the trap that prepare_workspace sets: however the script ends,
-# its servers are stopped, its directory and what it installed are removed.
+# the rest to the trap that this file sets: however the script ends, its
+# servers are stopped, its directory and what it installed are removed.
 #
 # As root everything but the installation happens as the OS user "postgres",
 # because a PostgreSQL server refuses to run as root.  As an ordinary user
 # only packages and the installation need sudo.
+#
+# None of this may need /proc, /dev/fd or anything else that is mounted.
 
 set -euo pipefail
 
@@ -21,6 +23,7 @@ pg_config=${PG_CONFIG:-}
 keep_workspace=no
 installed=no
 workspace=
+make_options=()
 
 # The caller's connection settings must not lead anywhere else.
 unset "${!PG@}"
@@ -44,8 +47,10 @@ positive_number() {
 as_root() {
 	if [[ $EUID -eq 0 ]]; then
 		"$@"
-	else
+	elif command -v sudo >/dev/null; then
 		sudo "$@"
+	else
+		die "needs root, or the package sudo, to run: $*"
 	fi
 }
 
@@ -62,43 +67,171 @@ as_server_user() {
 # Packages
 #-------------------------------------------------------------------------
 
-# True if "pg_config" has a server and what extensions are built with.
-is_complete() {
-	[[ -x $1 && -x $("$1" --bindir)/postgres && -f $("$1" --pgxs) ]]
+# Keeps Debian's packages from making a cluster of their own.
+cluster_switch=/etc/postgresql-common/createcluster.d/datamart_users_tests.conf
+switched=no
+lists_updated=no
+
+is_installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+# has PACKAGE: what it is wanted for, wherever that comes from.
+has() {
+	case $1 in
+	build-essential)
+		command -v make >/dev/null && command -v gcc >/dev/null &&
+			echo '#include <stdio.h>' | gcc -fsyntax-only -xc - 2>/dev/null
+		;;
+	perl) command -v prove >/dev/null && perl -MTest::More -MHTTP::Tiny -e 1 2>/dev/null ;;
+	libipc-run-perl) perl -MIPC::Run -e 1 2>/dev/null ;;
+	*) is_installed "$1" ;;
+	esac
 }
 
-# Sets pg_config to an installed major that is complete: 15, or the newest.
-find_server() {
-	local candidate
-	for candidate in /usr/lib/postgresql/15/bin/pg_config \
-		$(printf '%s\n' /usr/lib/postgresql/*/bin/pg_config | sort -rV); do
-		if is_complete "$candidate"; then
-			pg_config=$candidate
+# Once a script.  A source that cannot be reached is no error before a package
+# is missing for it.
+update_lists() {
+	if [[ $lists_updated = no ]]; then
+		as_root apt-get update -qq 2>&1 | sed 's/^/   /' ||
+			note 'apt-get update failed, going on with the lists that are there'
+		lists_updated=yes
+	fi
+}
+
+turn_clusters_on() {
+	if [[ $switched = yes ]]; then
+		as_root rm -f "$cluster_switch"
+		as_root rmdir --ignore-fail-on-non-empty "$(dirname "$cluster_switch")"
+		switched=no
+	fi
+}
+
+# install_packages PACKAGE...: what is there already is neither upgraded nor
+# started anew, and no cluster is made beside the private one.
+install_packages() {
+	local log status=0
+
+	update_lists
+	note "installing $*"
+	log=$(mktemp)
+	switched=yes
+	as_root mkdir -p "$(dirname "$cluster_switch")"
+	echo 'create_main_cluster = false' | as_root tee "$cluster_switch" >/dev/null
+	as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+		apt-get install -qq -y --no-install-recommends --no-upgrade \
+		-o DPkg::Lock::Timeout=600 "$@" >"$log" 2>&1 || status=$?
+	turn_clusters_on
+	if [[ $status -ne 0 ]]; then
+		tail -n 40 "$log"
+		rm -f "$log"
+		die "apt-get could not install $*; are the sources of /etc/apt reached, and do they have them?"
+	fi
+	rm -f "$log"
+}
+
+# missing_parts PG_CONFIG: what a build and the tests need of PostgreSQL and
+# is not there.
+missing_parts() {
+	local bin include pgxs part
+
+	if [[ ! -x $1 ]]; then
+		printf '%s\n' "$1"
+		return
+	fi
+	bin=$("$1" --bindir)
+	include=$("$1" --includedir-server)
+	pgxs=$("$1" --pgxs)
+	for part in "$bin"/{postgres,initdb,pg_ctl,psql,createdb}; do
+		[[ -x $part ]] || printf '%s\n' "$part"
+	done
+	for part in "$include/postgres.h" "$pgxs" "${pgxs%/makefiles/pgxs.mk}"/{Makefile.global,Makefile.shlib} \
+		"${pgxs%/makefiles/pgxs.mk}"/test/{regress/pg_regress,isolation/pg_isolation_regress} \
+		"${pgxs%/makefiles/pgxs.mk}"/test/perl/PostgreSQL/Test/Cluster.pm; do
+		[[ -f $part ]] || printf '%s\n' "$part"
+	done
+}
+
+is_complete() { [[ -z $(missing_parts "$1") ]]; }
+
+# The majors of which Debian's packages have put anything here, the preferred
+# one first: 15, or the newest.
+majors_here() {
+	local directory
+	for directory in /usr/lib/postgresql/*/bin /usr/include/postgresql/*/server; do
+		if [[ $directory =~ /([0-9]+)/[a-z]+$ && -d $directory && ${BASH_REMATCH[1]} -ge 15 ]]; then
+			printf '%s\n' "${BASH_REMATCH[1]}"
+		fi
+	done | sort -rnu |
+		awk '$1 == 15 { print; next } { others = others $1 "\n" } END { printf "%s", others }'
+}
+
+debian_pg_config() { printf '/usr/lib/postgresql/%s/bin/pg_config' "$1"; }
+
+# complete_major MAJOR: installs what is missing of it; false if there are no
+# packages to be had.
+complete_major() {
+	local package
+	local -a missing=()
+
+	update_lists
+	for package in "postgresql-$1" "postgresql-client-$1" "postgresql-server-dev-$1"; do
+		if ! is_installed "$package"; then
+			[[ -n $(apt-cache show "$package" 2>/dev/null) ]] || return 1
+			missing+=("$package")
+		fi
+	done
+	if [[ ${#missing[@]} -gt 0 ]]; then
+		install_packages "${missing[@]}"
+	fi
+	is_complete "$(debian_pg_config "$1")"
+}
+
+# Sets pg_config, which the caller of the script has given, to an absolute path
+# and sees to it that it is complete.
+prepare_given_server() {
+	local given=$pg_config path major=
+
+	path=$(command -v "$given") && path=$(cd "$(dirname "$path")" && pwd)/$(basename "$path")
+	pg_config=${path:-$given}
+	if [[ $pg_config =~ ^/usr/lib/postgresql/([0-9]+)/bin/pg_config$ ]] ||
+		{ [[ -n $path ]] && [[ $("$pg_config" --bindir) =~ ^/usr/lib/postgresql/([0-9]+)/bin$ ]]; }; then
+		major=${BASH_REMATCH[1]}
+	fi
+	if ! is_complete "$pg_config" && [[ -n $major ]]; then
+		complete_major "$major" ||
+			note "there are no packages to complete PostgreSQL $major with"
+	fi
+	is_complete "$pg_config" ||
+		die "PG_CONFIG=$given is not enough to build and test with, there is no $(missing_parts "$pg_config" | paste -sd ' ')"
+}
+
+# Sets pg_config to an installed major that is complete, or makes one so; the
+# distribution's own where none can be.
+prepare_any_server() {
+	local major
+
+	for major in $(majors_here); do
+		if is_complete "$(debian_pg_config "$major")"; then
+			pg_config=$(debian_pg_config "$major")
 			return
 		fi
 	done
-	return 1
-}
-
-# install_packages PACKAGE...: without a cluster of the distribution's own,
-# which nothing here needs, beside the private one.
-install_packages() {
-	local switch=/etc/postgresql-common/createcluster.d/datamart_users_tests.conf
-	local log status=0
-
-	note "installing $*"
-	log=$(mktemp)
-	as_root mkdir -p "$(dirname "$switch")"
-	echo 'create_main_cluster = false' | as_root tee "$switch" >/dev/null
-	as_root env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -qq -y --no-install-recommends "$@" >"$log" 2>&1 || status=$?
-	as_root rm -f "$switch"
-	as_root rmdir --ignore-fail-on-non-empty "$(dirname "$switch")"
-	if [[ $status -ne 0 ]]; then
-		cat "$log"
-		die "apt-get could not install: $*"
-	fi
-	rm -f "$log"
+	for major in $(majors_here); do
+		note "PostgreSQL $major lacks $(missing_parts "$(debian_pg_config "$major")" | paste -sd ' ')"
+		if complete_major "$major"; then
+			pg_config=$(debian_pg_config "$major")
+			return
+		fi
+		note "there are no packages to complete it with"
+	done
+	update_lists
+	major=$(apt-cache depends postgresql 2>/dev/null | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' | head -n 1)
+	[[ -n $major ]] ||
+		die 'apt knows no package postgresql; are the sources of /etc/apt reached?'
+	[[ $major -ge 15 ]] ||
+		die "this distribution has PostgreSQL $major, and 15 or later is needed"
+	pg_config=$(debian_pg_config "$major")
+	complete_major "$major" ||
+		die "PostgreSQL $major is installed, but there is no $(missing_parts "$pg_config" | paste -sd ' ')"
 }
 
 # prepare_machine [PACKAGE...]: a server with its development files, a
@@ -106,32 +239,25 @@ install_packages() {
 # installed if the distribution has it.  "MAJOR" stands for the server's.
 prepare_machine() {
 	local -a missing=()
-	local major package
+	local major package clang
 
 	say 'Packages'
 	if [[ -n $pg_config ]]; then
-		is_complete "$pg_config" ||
-			die "PG_CONFIG=$pg_config has no server or no development files beside it"
-	elif ! find_server; then
-		as_root apt-get update -qq
-		major=$(apt-cache depends postgresql | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p')
-		[[ -n $major ]] || die 'this distribution has no package postgresql'
-		install_packages "postgresql-$major" "postgresql-server-dev-$major"
-		find_server || die "postgresql-$major is installed, but not complete"
+		prepare_given_server
+	else
+		prepare_any_server
 	fi
 	major=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
 
 	for package in build-essential "$@"; do
 		package=${package//MAJOR/$major}
-		if dpkg-query -W -f '${Status}' "${package#\?}" 2>/dev/null | grep -q 'ok installed'; then
+		if has "${package#\?}"; then
 			continue
 		fi
-		if [[ ${#missing[@]} -eq 0 ]]; then
-			as_root apt-get update -qq
-		fi
+		update_lists
 		if [[ $package != \?* ]]; then
 			missing+=("$package")
-		elif apt-cache show "${package#\?}" >/dev/null 2>&1; then
+		elif [[ -n $(apt-cache show "${package#\?}" 2>/dev/null) ]]; then
 			missing+=("${package#\?}")
 		else
 			note "not available here, going on without it: ${package#\?}"
@@ -141,8 +267,15 @@ prepare_machine() {
 		install_packages "${missing[@]}"
 	fi
 
+	# A server with JIT wants bitcode, which only its own clang can make.
+	clang=$(sed -n 's/^CLANG *= *//p' "$(dirname "$("$pg_config" --pgxs)")/../Makefile.global")
+	if [[ -n $clang ]] && ! command -v "${clang%% *}" >/dev/null; then
+		note "there is no $clang, building without bitcode for JIT"
+		make_options=(with_llvm=no)
+	fi
+
 	if [[ $EUID -eq 0 ]] && ! id postgres >/dev/null 2>&1; then
-		die 'as root, an OS user "postgres" is needed to run servers'
+		die 'as root, an OS user "postgres" is needed to run servers; the package postgresql-common makes one'
 	fi
 	note "$("$pg_config" --version), $pg_config"
 	PATH=$("$pg_config" --bindir):$PATH
@@ -153,9 +286,6 @@ prepare_machine() {
 #-------------------------------------------------------------------------
 
 prepare_workspace() {
-	trap finish EXIT
-	trap 'exit 130' INT
-	trap 'exit 143' TERM HUP
 	workspace=$(mktemp -d "${TMPDIR:-/tmp}/datamart_users.XXXXXX")
 	mkdir "$workspace/tree" "$workspace/socket" "$workspace/tmp"
 	export TMPDIR=$workspace/tmp
@@ -171,6 +301,9 @@ prepare_workspace() {
 borrow_program() {
 	local directory=$workspace/borrowed
 
+	if is_installed "$1"; then
+		return
+	fi
 	mkdir -p "$directory/package"
 	chmod a+rx "$directory"
 	if ! (cd "$directory/package" && apt-get download -qq "$1" >/dev/null 2>&1) &&
@@ -198,6 +331,7 @@ stop_servers() {
 finish() {
 	local status=$?
 	trap - EXIT
+	turn_clusters_on
 	if [[ $keep_workspace = no && -n $workspace ]]; then
 		stop_servers
 		if [[ $installed = yes ]]; then
@@ -209,12 +343,18 @@ finish() {
 	exit "$status"
 }
 
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
 #-------------------------------------------------------------------------
 # The extension
 #-------------------------------------------------------------------------
 
-make_extension() { as_server_user make -s PG_CONFIG="$pg_config" "$@"; }
-make_as_root() { as_root make -s -C "$workspace/tree" PG_CONFIG="$pg_config" "$@" >/dev/null; }
+make_extension() { as_server_user make -s PG_CONFIG="$pg_config" "${make_options[@]}" "$@"; }
+make_as_root() {
+	as_root make -s -C "$workspace/tree" PG_CONFIG="$pg_config" "${make_options[@]}" "$@" >/dev/null
+}
 
 # build_extension [MAKE ARGUMENT...]
 build_extension() {
@@ -227,11 +367,11 @@ build_extension() {
 # PostgreSQL loads extensions from its own directories only, so ours goes
 # there until the end.  An installation that it replaces is kept and put back.
 install_extension() {
-	local -a replaced
-	mapfile -t replaced < <(find "$("$pg_config" --sharedir)/extension" \
-		"$("$pg_config" --pkglibdir)" -name 'datamart_users*' -prune)
-	if [[ ${#replaced[@]} -gt 0 ]]; then
-		as_root tar -C / -cPf "$workspace/replaced.tar" "${replaced[@]}"
+	local list=$workspace/replaced
+	find "$("$pg_config" --sharedir)/extension" "$("$pg_config" --pkglibdir)" \
+		-name 'datamart_users*' -prune >"$list"
+	if [[ -s $list ]]; then
+		as_root tar -C / -cPf "$workspace/replaced.tar" -T "$list"
 		note "putting aside the one that is installed until the end of this script"
 	fi
 	make_as_root install

@@ -43,6 +43,21 @@ sub uncached_queries
 	return $path;
 }
 
+# Options for metrics of ours only, since the exporter's own change with its
+# version: no collector that can be turned off, whichever it has.
+sub only_our_metrics
+{
+	my $help = '';
+
+	IPC::Run::run([ $program, '--help' ], '<', \undef, '>&', \$help);
+	my %collectors = map { $_ => 1 }
+	  $help =~ /^\s*--(?:\[no-\])?collector\.(\w+)(?![.=\w])/mg;
+	return (
+		(map { "--no-collector.$_" } sort keys %collectors),
+		(grep { $help =~ /\Q$_\E\b/ }
+			  ('--disable-default-metrics', '--disable-settings-metrics')));
+}
+
 sub start_exporter
 {
 	my ($node, $database, $role) = @_;
@@ -56,8 +71,7 @@ sub start_exporter
 		[
 			$program, "--web.listen-address=127.0.0.1:$port",
 			'--extend.query-path=' . uncached_queries(),
-			'--disable-default-metrics', '--disable-settings-metrics',
-			'--no-collector.database', '--no-collector.bgwriter'
+			only_our_metrics()
 		],
 		'<', \undef, '>', $log, '2>&1');
 	$url = "http://127.0.0.1:$port/metrics";
