@@ -20,6 +20,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "plans.h"
 #include "storage/proc.h"
@@ -246,18 +247,28 @@ dmu_flag_clear(DmuFlag *flag, int64 dimension_user_id,
 	return update;
 }
 
-/* Returns true if they wrote anything, wherever. */
+/*
+ * Fires them all; returns true if any wrote anything, wherever.  One that did
+ * may have deferred others again.
+ */
 static bool
 fire_deferred_triggers(void)
 {
 	ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
+	bool		written = false;
 	CommandId	command;
 
 	CommandCounterIncrement();
-	command = GetCurrentCommandId(false);
-	AfterTriggerSetState(all_immediate);
-	CommandCounterIncrement();
-	return GetCurrentCommandId(false) != command;
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		command = GetCurrentCommandId(false);
+		AfterTriggerSetState(all_immediate);
+		CommandCounterIncrement();
+		if (GetCurrentCommandId(false) == command)
+			return written;
+		written = true;
+	} while (true);
 }
 
 /*

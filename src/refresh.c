@@ -32,6 +32,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "directory.h"
 #include "errors.h"
 #include "miscadmin.h"
 #include "plans.h"
@@ -85,7 +86,10 @@ transaction_ends(XactEvent event, void *arg)
 		dmu_residue_undo();
 	}
 	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+	{
+		dmu_directory_drop_advisory_locks();
 		refreshing = false;
+	}
 }
 
 static void

@@ -45,9 +45,6 @@ dmu_residue_undo(void)
 	/* The cycle's settings are to hold for what follows, the commit itself too. */
 	AtEOXact_GUC(false, guc_level);
 
-	/* Of ours there is none; of the others, those WITH HOLD are left. */
-	PortalHashTableDeleteAll();
-
 	/* Set for temporary functions and types as well. */
 	if (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE)
 	{
@@ -61,6 +58,11 @@ dmu_residue_undo(void)
 void
 dmu_residue_drop(void)
 {
+	/*
+	 * Cursors WITH HOLD; those for which an error came when they were already
+	 * held, as late in the commit as that, survive even the abort.
+	 */
+	PortalHashTableDeleteAll();
 	DropAllPreparedStatements();
 	ResetSequenceCaches();
 }

@@ -14,8 +14,8 @@
 extern void dmu_residue_begin(void);
 
 /*
- * When that transaction has nothing left to do but commit: undoes settings,
- * drops cursors WITH HOLD and temporary objects.  May raise an error; then
+ * When that transaction has nothing left to do but commit: undoes settings
+ * and drops temporary objects.  May raise an error; then
  * the refresh that left them does not commit.
  */
 extern void dmu_residue_undo(void);
