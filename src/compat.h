@@ -13,6 +13,7 @@
 
 #include "fmgr.h"
 #include "utils/acl.h"
+#include "utils/backend_status.h"
 #include "utils/guc_tables.h"
 
 #if PG_VERSION_NUM < 150000
@@ -59,6 +60,13 @@
 #define dmu_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode), false)
 #else
 #define dmu_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
+#endif
+
+/* 16 gave this function its name; the index begins with 1. */
+#if PG_VERSION_NUM >= 160000
+#define dmu_local_beentry(index) pgstat_get_local_beentry_by_index(index)
+#else
+#define dmu_local_beentry(index) pgstat_fetch_stat_local_beentry(index)
 #endif
 
 /* 16 put one function in the place of one per catalog. */

@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "privilege.h"
+
 /* Column names are the contract of the seed; only the relations are settings. */
 #define DMU_COL_USER_KEY "dimension_user_id"
 #define DMU_COL_MODIFIED "modified"
@@ -21,6 +23,7 @@ typedef struct DmuWarehouse
 	Oid			facts;
 	Oid			users;
 	Oid			procedure;
+	Oid			users_key_type; /* of dimension_user_id, a base type */
 	Oid			procedure_argtype;	/* INT4OID or INT8OID */
 	char	   *facts_name;		/* schema-qualified and quoted */
 	char	   *users_name;		/* schema-qualified and quoted */
@@ -39,8 +42,17 @@ typedef struct DmuWarehouse
 extern DmuWarehouse *dmu_warehouse_resolve(void);
 
 /*
- * The same in a process of a cycle, whose datamart is settled: raises 55000
- * if users_table leads to another relation by now.
+ * The parts of it, for whoever wants to know all that is wrong: each fills in
+ * its own fields, or raises and leaves its Oid as it was.  "need_usage" false
+ * finds a qualified name also for a role that may not look into the schema.
+ */
+extern void dmu_warehouse_resolve_facts(DmuWarehouse *warehouse, bool need_usage);
+extern void dmu_warehouse_resolve_users(DmuWarehouse *warehouse, bool need_usage);
+extern void dmu_warehouse_resolve_procedure(DmuWarehouse *warehouse);
+
+/*
+ * As dmu_warehouse_resolve(), in a process of a cycle, whose datamart is
+ * settled: raises 55000 if users_table leads to another relation by now.
  */
 extern DmuWarehouse *dmu_warehouse_resolve_again(Oid users);
 
@@ -52,6 +64,13 @@ extern DmuWarehouse *dmu_warehouse_resolve_again(Oid users);
  */
 extern void dmu_warehouse_check_privileges(const DmuWarehouse *warehouse,
 										   bool for_refresh);
+
+/*
+ * What the role in "lacking" would be refused for, as far as the parts of the
+ * warehouse are known (their Oid is valid).
+ */
+extern void dmu_warehouse_lacking(const DmuWarehouse *warehouse,
+								  DmuLacking *lacking);
 
 /*
  * Locks both relations against changes of their form, until the end of the
