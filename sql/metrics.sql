@@ -67,5 +67,3 @@ COMMENT ON COLUMN @extschema@.datamart_users_metrics.share IS 'percent of the fo
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.avg_time IS 'total_time per datamart user with an outcome';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.max_time IS 'time of the longest refresh';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.p50 IS 'median of the refresh times; p50, p95 and p99 are there for a cycle and all priorities together';
-
-GRANT SELECT ON @extschema@.datamart_users_metrics TO pg_monitor;

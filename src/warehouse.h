@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "privilege.h"
+
 /* Column names are the contract of the seed; only the relations are settings. */
 #define DMU_COL_USER_KEY "dimension_user_id"
 #define DMU_COL_MODIFIED "modified"
@@ -21,6 +23,7 @@ typedef struct DmuWarehouse
 	Oid			facts;
 	Oid			users;
 	Oid			procedure;
+	Oid			users_key_type; /* of dimension_user_id, a base type */
 	Oid			procedure_argtype;	/* INT4OID or INT8OID */
 	char	   *facts_name;		/* schema-qualified and quoted */
 	char	   *users_name;		/* schema-qualified and quoted */
@@ -45,8 +48,17 @@ extern DmuWarehouse *dmu_warehouse_resolve(void);
 extern Oid	dmu_warehouse_find_users(void);
 
 /*
- * The same as dmu_warehouse_resolve() in a process of a cycle, whose datamart is settled: raises 55000
- * if users_table leads to another relation by now.
+ * The parts of it, for whoever wants to know all that is wrong: each fills in
+ * its own fields, or raises and leaves its Oid as it was.  "need_usage" false
+ * finds a qualified name also for a role that may not look into the schema.
+ */
+extern void dmu_warehouse_resolve_facts(DmuWarehouse *warehouse, bool need_usage);
+extern void dmu_warehouse_resolve_users(DmuWarehouse *warehouse, bool need_usage);
+extern void dmu_warehouse_resolve_procedure(DmuWarehouse *warehouse);
+
+/*
+ * As dmu_warehouse_resolve(), in a process of a cycle, whose datamart is
+ * settled: raises 55000 if users_table leads to another relation by now.
  */
 extern DmuWarehouse *dmu_warehouse_resolve_again(Oid users);
 
@@ -54,7 +66,7 @@ extern DmuWarehouse *dmu_warehouse_resolve_again(Oid users);
  * The users table alone, for what concerns the failures of its datamart: the
  * same errors, and those of a role that may not read or clear the flag.
  */
-extern Oid	dmu_warehouse_resolve_users(char **users_name);
+extern Oid	dmu_warehouse_resolve_datamart(char **users_name);
 
 /*
  * Raises 42501 insufficient_privilege, with the GRANT to issue as hint, if
@@ -64,6 +76,13 @@ extern Oid	dmu_warehouse_resolve_users(char **users_name);
  */
 extern void dmu_warehouse_check_privileges(const DmuWarehouse *warehouse,
 										   bool for_refresh);
+
+/*
+ * What the role in "lacking" would be refused for, as far as the parts of the
+ * warehouse are known (their Oid is valid).
+ */
+extern void dmu_warehouse_lacking(const DmuWarehouse *warehouse,
+								  DmuLacking *lacking);
 
 /*
  * Locks both relations against changes of their form, until the end of the
