@@ -270,8 +270,9 @@ SELECT cycle_id = :cycle_id AS cycle_id, status, processed
   FROM datamart_users_wait_cycle(:cycle_id, '10 ms');
 SELECT cycle_id = :cycle_id AS cycle_id, role_name = current_user AS role, done, processed
   FROM datamart_users_progress;
-SELECT worker, pid = (SELECT pid FROM pg_stat_activity WHERE backend_type = 'datamart_users coordinator'
-						 AND datname = current_database()) AS coordinator,
+SELECT worker, pid = (SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+					   WHERE l.locktype = 'advisory' AND l.objsubid = 3
+						 AND d.datname = current_database()) AS coordinator,
 	   processed, failed
   FROM datamart_users_workers
  WHERE worker = 1;
