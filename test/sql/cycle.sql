@@ -276,7 +276,7 @@ SELECT worker, pid = (SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid =
 	   processed, failed
   FROM datamart_users_workers
  WHERE worker = 1;
--- There is one cycle in a database.
+-- There is one cycle of a datamart.
 \set VERBOSITY sqlstate
 SELECT datamart_users_run_cycle();
 SELECT datamart_users_start_cycle();
