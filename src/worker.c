@@ -245,13 +245,26 @@ renew_protection(void)
 	dmu_session_commit(context);
 }
 
+/*
+ * Takes the next datamart user; false if there is none, or none is to be
+ * taken.  Protection comes first: it may wait, and whoever is terminated then
+ * must not have taken anybody.
+ */
+static bool
+take_next(WorkerRun *run, DmuQueue *queue, DmuQueueEntry *entry)
+{
+	if (queue == NULL)
+		return false;
+	renew_protection();
+	return !must_stop(run) && dmu_queue_claim(queue, entry);
+}
+
 /* One datamart user; false if its outcome is not to be counted. */
 static bool
 work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
 {
 	bool		out_of_time;
 
-	renew_protection();
 	dmu_slot_begin(run->slot, entry);
 	debug_query_string = dmu_refresh_statement(run->refresher,
 											   entry->dimension_user_id);
@@ -356,7 +369,7 @@ dmu_worker_run(DmuControl *control, int number)
 	 */
 	HOLD_CANCEL_INTERRUPTS();
 	MemoryContextSwitchTo(context);
-	while (queue != NULL && !must_stop(run) && dmu_queue_claim(queue, &entry))
+	while (take_next(run, queue, &entry))
 	{
 		if (work_on(run, &entry, &outcome) &&
 			++done % Max(dmu_log_every_users, 1) == 0 &&

@@ -21,16 +21,27 @@ use Time::HiRes qw(usleep time);
 our @EXPORT = qw(
   new_node add_warehouse reset_warehouse behave start_psql run_psql finish sqlstate
   hold_gate open_gate wait_for_gate wait_for_idle wait_for_sql backend_pid
-  worker_pid worker_user last_cycle check_sane wait_for_server workers_sql control_segments
+  worker_pid worker_user last_cycle check_sane wait_for_server workers_sql pids_sql control_segments
 );
 
 use constant GATE => 4711;
 
-# How many processes of cycles there are.
+# The processes of cycles, of all databases; 'coordinator' or 'worker' for those
+# of one kind.  By the locks that they hold: pg_stat_activity does not know what
+# a background worker is until the postmaster has noted down its pid.
+sub pids_sql
+{
+	my ($kind) = @_;
+	my $field = { coordinator => '= 3', worker => '= 5' }->{ $kind // '' } // '> 2';
+
+	return "SELECT DISTINCT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid $field";
+}
+
+# How many there are, with those that have just begun or are about to exit.
 sub workers_sql
 {
-	return
-	  "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'datamart_users %'";
+	return "SELECT count(*) FROM (@{[pids_sql()]} UNION SELECT pid FROM pg_stat_activity"
+	  . " WHERE backend_type IS NULL OR backend_type LIKE 'datamart_users %') p";
 }
 
 # A running server; settings are lines of postgresql.conf.

@@ -270,12 +270,13 @@ SELECT cycle_id = :cycle_id AS cycle_id, status, processed
   FROM datamart_users_wait_cycle(:cycle_id, '10 ms');
 SELECT cycle_id = :cycle_id AS cycle_id, role_name = current_user AS role, done, processed
   FROM datamart_users_progress;
-SELECT worker, pid = (SELECT pid FROM pg_stat_activity WHERE backend_type = 'datamart_users coordinator'
-						 AND datname = current_database()) AS coordinator,
+SELECT worker, pid = (SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+					   WHERE l.locktype = 'advisory' AND l.objsubid = 3
+						 AND d.datname = current_database()) AS coordinator,
 	   processed, failed
   FROM datamart_users_workers
  WHERE worker = 1;
--- There is one cycle in a database.
+-- There is one cycle of a datamart.
 \set VERBOSITY sqlstate
 SELECT datamart_users_run_cycle();
 SELECT datamart_users_start_cycle();

@@ -135,6 +135,8 @@ my $gate = hold_gate($node, 's');
 my $caller = start_psql($node, 's',
 	[ 'SET datamart_users.progress_interval = \'100ms\'', "$run(NULL, 2)" ]);
 wait_for_gate($node, 's', 2);
+wait_for_sql($node, 'postgres', 'SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type IS NULL',
+	'the postmaster has noted down whom it started');
 is( $node->safe_psql('postgres', <<'SQL'),
 SELECT backend_type, application_name, regexp_replace(query, '\d', 'N'), state, datname, usename = current_user
 FROM pg_stat_activity WHERE backend_type LIKE 'datamart_users%' ORDER BY 2

@@ -112,7 +112,7 @@ $locker->query_safe('BEGIN');
 $locker->query_safe('LOCK TABLE dwh.facts IN ACCESS EXCLUSIVE MODE');
 $caller = start_psql($node, 'w', $run);
 wait_for_sql($node, 'w',
-	"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'datamart_users coordinator' AND wait_event_type = 'Lock'",
+	"SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND pid IN (@{[pids_sql('coordinator')]})",
 	'the coordinator waits');
 signal_caller('pg_cancel_backend')->();
 (undef, undef, $stderr) = finish($caller);

@@ -40,7 +40,7 @@ sub failures
 }
 
 #
-# One cycle per database, each in its own
+# One cycle of a datamart, and each database has its own
 #
 $gate = hold_gate($node, 'w');
 $gate2 = hold_gate($node, 'v');

@@ -59,7 +59,7 @@ $primary->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_replica
 $standby->stop;
 my $caller = start_psql($primary, 'w', $run);
 wait_for_sql($primary, 'postgres',
-	"SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type = 'datamart_users coordinator'",
+	"SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid IN (@{[pids_sql('coordinator')]})",
 	'the cycle waits for the standby');
 is($caller->{stdout}, '', 'a cycle does not return before the standby has it');
 $standby->start;

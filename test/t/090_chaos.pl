@@ -366,8 +366,8 @@ sub backends
 
 	return "FROM pg_stat_activity WHERE datname = 'w' AND "
 	  . { caller => "application_name = 'caller'",
-		worker => "backend_type = 'datamart_users worker'",
-		coordinator => "backend_type = 'datamart_users coordinator'" }->{$which}
+		worker => "pid IN (@{[pids_sql('worker')]})",
+		coordinator => "pid IN (@{[pids_sql('coordinator')]})" }->{$which}
 	  . ' ORDER BY random() LIMIT 1';
 }
 
