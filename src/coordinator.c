@@ -97,7 +97,7 @@ wait_for_orphans(Coordination *c)
 		{
 			ereport(WARNING,
 					(errmsg("datamart_users cycle " INT64_FORMAT ": workers of an earlier cycle have not ended within %d seconds",
-							c->control->cycle_id, DMU_ORPHAN_WAIT / 1000),
+							c->control->head.cycle_id, DMU_ORPHAN_WAIT / 1000),
 					 errdetail("The cycle goes on without waiting for them.")));
 			return;
 		}
@@ -160,7 +160,7 @@ begin_cycle(Coordination *c)
 	dmu_session_begin();
 	dmu_session_be_durable(control->identity.synchronous_commit);
 	dmu_owner_protect();
-	control->coordinator_pid = MyProcPid;
+	control->head.coordinator_pid = MyProcPid;
 	if (!dmu_directory_enter(control->request.users, c->handle))
 	{
 		dmu_progress_refuse_second(control->request.users);
@@ -189,7 +189,7 @@ begin_cycle(Coordination *c)
 											dmu_retry_delay_max);
 
 	/* Who sees the row finds the cycle; see mark_aborted(). */
-	control->cycle_id = dmu_history_begin(&start);
+	control->head.cycle_id = dmu_history_begin(&start);
 	dmu_session_commit(c->context);
 	c->begun = true;
 
@@ -198,7 +198,7 @@ begin_cycle(Coordination *c)
 	if (aborted > 0)
 		ereport(LOG,
 				(errmsg("datamart_users cycle " INT64_FORMAT ": marked an earlier cycle as aborted",
-						control->cycle_id),
+						control->head.cycle_id),
 				 control->follows_crash ?
 				 errdetail_plural("The server went down during that cycle; %d datamart user that was at work is treated as failed.",
 								  "The server went down during that cycle; %d datamart users that were at work are treated as failed.",
@@ -271,7 +271,7 @@ prioritise(Coordination *c)
 	dmu_queue_set_phase(control, DMU_PHASE_QUEUED);
 	ereport(LOG,
 			(errmsg("datamart_users cycle " INT64_FORMAT ": found %d datamart users to process (prioritised by relevance)",
-					control->cycle_id, control->found)));
+					control->head.cycle_id, control->found)));
 }
 
 static void
@@ -294,12 +294,12 @@ launch_workers(Coordination *c)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("datamart_users cycle " INT64_FORMAT ": started %d of %d workers",
-						control->cycle_id, 1 + c->nworkers, wanted),
+						control->head.cycle_id, 1 + c->nworkers, wanted),
 				 errhint("You might need to increase max_worker_processes.")));
 	dmu_queue_set_phase(control, DMU_PHASE_WORKING);
 	ereport(LOG,
 			(errmsg("datamart_users cycle " INT64_FORMAT ": using %d workers for datamart users",
-					control->cycle_id, 1 + c->nworkers)));
+					control->head.cycle_id, 1 + c->nworkers)));
 }
 
 /* An error that ends the cycle, on its way to history and caller. */
@@ -357,7 +357,7 @@ dmu_coordinator_main(Datum main_arg)
 		dmu_error_catch(error, c->context);
 		note_error(c, error);
 		if (!c->begun)
-			c->control->cycle_id = 0;
+			c->control->head.cycle_id = 0;
 	}
 	PG_END_TRY();
 	dmu_watchdog_stop();

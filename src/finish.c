@@ -106,7 +106,7 @@ warn_missing_workers(DmuControl *control)
 	if (missing > 0)
 		ereport(WARNING,
 				(errmsg("datamart_users cycle " INT64_FORMAT ": %d of %d workers did not take part",
-						control->cycle_id, missing, registered),
+						control->head.cycle_id, missing, registered),
 				 errhint("Look for their errors in the server log.")));
 }
 
@@ -139,7 +139,7 @@ make_result(DmuControl *control, DmuCycleResult *result)
 {
 	memset(result, 0, sizeof(*result));
 	dmu_queue_tally(control, -1, &result->total);
-	result->cycle_id = control->cycle_id;
+	result->cycle_id = control->head.cycle_id;
 	result->status = final_status(control, &result->total);
 	result->backlog = control->backlog;
 	result->found = control->found;
@@ -213,7 +213,7 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 	warn_missing_workers(control);
 	make_result(control, &result);
 	control->result = result;
-	if (control->cycle_id != 0)
+	if (control->head.cycle_id != 0)
 	{
 		write_history(control, &result);
 		log_summary(&result);

@@ -86,7 +86,7 @@ dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
 	PG_TRY();
 	{
 		dmu_session_begin();
-		dmu_failures_record(dimension_user_id, control->cycle_id, error,
+		dmu_failures_record(dimension_user_id, control->head.cycle_id, error,
 							dmu_retry_delay, dmu_retry_delay_max, nowait);
 		dmu_session_commit(context);
 	}
@@ -207,7 +207,7 @@ note_suspect(WorkerRun *run, const DmuQueueEntry *entry)
 	PG_TRY();
 	{
 		dmu_failures_note_suspect(run->number, entry->dimension_user_id,
-								  run->control->cycle_id);
+								  run->control->head.cycle_id);
 		noted = true;
 	}
 	PG_CATCH();
@@ -322,7 +322,7 @@ dmu_worker_run(DmuControl *control, int number)
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
 												  "datamart_users worker",
 												  ALLOCSET_DEFAULT_SIZES);
-	DmuQueueEntry entry;
+	DmuQueueEntry *entry;
 	DmuOutcome	outcome;
 	DmuTally	tally = {.total_usec = 0};
 	int64		done = 0;
@@ -341,14 +341,15 @@ dmu_worker_run(DmuControl *control, int number)
 	 */
 	HOLD_CANCEL_INTERRUPTS();
 	MemoryContextSwitchTo(context);
-	while (queue != NULL && !must_stop(run) && dmu_queue_claim(queue, &entry))
+	while (queue != NULL && !must_stop(run) &&
+		   (entry = dmu_queue_claim(queue, false)) != NULL)
 	{
-		if (work_on(run, &entry, &outcome) &&
+		if (work_on(run, entry, &outcome) &&
 			++done % Max(dmu_log_every_users, 1) == 0 &&
 			dmu_log_every_users > 0)
 			ereport(LOG,
 					(errmsg("worker %d: processed " INT64_FORMAT " datamart users (current: datamart user " INT64_FORMAT ")",
-							number, done, entry.dimension_user_id)));
+							number, done, entry->dimension_user_id)));
 		MemoryContextReset(context);
 	}
 
