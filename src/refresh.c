@@ -11,10 +11,18 @@
  *		we have not seen.  The ETL meanwhile waits for nothing but the last
  *		update and the commit.
  *
+ *		Two things escape the engine.  A relation that is emptied or rewritten
+ *		looks empty to an older snapshot; rewrites.c finds out before the
+ *		commit, and that is a collision as well.  And the users table itself may
+ *		keep the flag; see flag.c.
+ *
  *		Whoever collides starts again at once.  The last attempt locks the row
  *		before it calls the procedure, so that an ETL that touches the row all
  *		the time cannot keep it from being refreshed; only then may the ETL
  *		wait for a whole refresh.
+ *
+ *		Every attempt begins in the session that the cycle began with;
+ *		residue.c takes away what the one before has left there.
  *
  *		This file knows no queue, no history and no shared memory.
  *
@@ -25,11 +33,11 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "errors.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
+#include "plans.h"
+#include "residue.h"
+#include "rewrites.h"
 #include "session.h"
-#include "storage/proc.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -42,20 +50,12 @@
  */
 #define DMU_LOCK_ATTEMPTS 10
 
-/*
- * How long we wait for a row lock of the users table, milliseconds.  A
- * transaction that holds one has usually updated the row, and its commit will
- * raise 40001 however long we wait; meanwhile others could be refreshed.
- */
-#define DMU_LOCK_WAIT 1000
-
 struct DmuRefresher
 {
 	const DmuWarehouse *warehouse;
-	SPIPlanPtr	check;			/* is it modified? */
-	SPIPlanPtr	lock;			/* the same, and locks the row */
+	DmuFlag    *flag;
 	SPIPlanPtr	call;
-	SPIPlanPtr	clear;
+	DmuStage	stage;
 	MemoryContext context;
 	char		statement[NAMEDATALEN * 4 + 64];
 };
@@ -66,19 +66,37 @@ typedef struct Attempts
 	bool		lock_first;		/* this is the last one */
 	int			calls;			/* without the lock, that collided */
 	int			locks;			/* tries to get the lock, that collided */
+	int			rewrites;		/* that met a relation rewritten under them */
 } Attempts;
 
-static SPIPlanPtr
-prepare(const char *sql, Oid argtype)
-{
-	SPIPlanPtr	plan = SPI_prepare(sql, 1, &argtype);
+/* True in the transaction of a refresh. */
+static bool refreshing = false;
 
-	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", sql,
-			 SPI_result_code_string(SPI_result));
-	if (SPI_keepplan(plan) != 0)
-		elog(ERROR, "could not keep plan of \"%s\"", sql);
-	return plan;
+/* XactCallback. */
+static void
+transaction_ends(XactEvent event, void *arg)
+{
+	if (!refreshing)
+		return;
+	if (event == XACT_EVENT_PRE_COMMIT)
+	{
+		/* Deferred triggers have run, and cursors WITH HOLD: all is read. */
+		dmu_rewrites_check();
+		dmu_residue_undo();
+	}
+	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		refreshing = false;
+}
+
+static void
+register_callbacks(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(transaction_ends, NULL);
+	registered = true;
+	dmu_rewrites_init();
 }
 
 DmuRefresher *
@@ -91,29 +109,13 @@ dmu_refresh_prepare(const DmuWarehouse *warehouse)
 	refresher->context = AllocSetContextCreate(TopMemoryContext,
 											   "datamart_users refresh",
 											   ALLOCSET_DEFAULT_SIZES);
+	register_callbacks();
 
-	/*
-	 * The operator is qualified because these run with the caller's
-	 * search_path, as the procedure must.
-	 */
 	SPI_connect();
-	refresher->check =
-		prepare(psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.=) $1",
-						 DMU_COL_MODIFIED, warehouse->users_name,
-						 DMU_COL_USER_KEY), INT8OID);
-	refresher->lock =
-		prepare(psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.=) $1"
-						 " FOR NO KEY UPDATE",
-						 DMU_COL_MODIFIED, warehouse->users_name,
-						 DMU_COL_USER_KEY), INT8OID);
+	refresher->flag = dmu_flag_prepare(warehouse);
 	refresher->call =
-		prepare(psprintf("CALL %s($1)", warehouse->procedure_name),
-				warehouse->procedure_argtype);
-	refresher->clear =
-		prepare(psprintf("UPDATE %s SET %s = FALSE"
-						 " WHERE %s OPERATOR(pg_catalog.=) $1",
-						 warehouse->users_name, DMU_COL_MODIFIED,
-						 DMU_COL_USER_KEY), INT8OID);
+		dmu_plan_prepare(psprintf("CALL %s($1)", warehouse->procedure_name),
+						 warehouse->procedure_argtype);
 	SPI_finish();
 	return refresher;
 }
@@ -139,12 +141,16 @@ begin_transaction(const DmuWarehouse *warehouse)
 	BeginTransactionBlock();
 	CommitTransactionCommand();
 	StartTransactionCommand();
+	refreshing = true;
+	dmu_residue_begin();
 
 	/*
 	 * Before the snapshot: to one that is older than a rewrite by ALTER
 	 * TABLE, the table is empty.
 	 */
 	dmu_warehouse_lock(warehouse);
+	dmu_rewrites_begin();
+	dmu_rewrites_listen();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
@@ -156,51 +162,6 @@ commit_transaction(const DmuRefresher *refresher)
 	SPI_finish();
 	EndTransactionBlock(false);
 	dmu_session_commit(refresher->context);
-}
-
-static uint64
-execute(SPIPlanPtr plan, Datum argument, int expected)
-{
-	int			result = SPI_execute_plan(plan, &argument, NULL, false, 0);
-
-	if (result != expected)
-		elog(ERROR, "unexpected result %s of a statement of a refresh",
-			 SPI_result_code_string(result));
-	return SPI_processed;
-}
-
-/*
- * From here to AtEOXact_GUC() with its result, no lock is waited for longer
- * than DMU_LOCK_WAIT; the caller may have asked for less.
- */
-static int
-begin_short_waits(void)
-{
-	int			guc_level = NewGUCNestLevel();
-
-	if (LockTimeout == 0 || LockTimeout > DMU_LOCK_WAIT)
-		(void) set_config_option("lock_timeout", CppAsString2(DMU_LOCK_WAIT),
-								 PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-	return guc_level;
-}
-
-/* True if the statement just executed returned a row with a true flag. */
-static bool
-is_modified(void)
-{
-	bool		modified = false;
-
-	for (uint64 i = 0; i < SPI_processed && !modified; i++)
-	{
-		bool		isnull;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[i],
-										  SPI_tuptable->tupdesc, 1, &isnull);
-
-		modified = !isnull && DatumGetBool(value);
-	}
-	SPI_freetuptable(SPI_tuptable);
-	return modified;
 }
 
 static Datum
@@ -228,18 +189,8 @@ open_and_check(DmuRefresher *refresher, int64 dimension_user_id,
 			   bool lock_first)
 {
 	begin_transaction(refresher->warehouse);
-	if (lock_first)
-	{
-		int			guc_level = begin_short_waits();
-
-		execute(refresher->lock, Int64GetDatum(dimension_user_id),
-				SPI_OK_SELECT);
-		AtEOXact_GUC(false, guc_level);
-	}
-	else
-		execute(refresher->check, Int64GetDatum(dimension_user_id),
-				SPI_OK_SELECT);
-	return is_modified();
+	return lock_first ? dmu_flag_lock(refresher->flag, dimension_user_id) :
+		dmu_flag_is_set(refresher->flag, dimension_user_id);
 }
 
 /* The rest of the transaction. */
@@ -247,26 +198,21 @@ static void
 refresh_and_commit(DmuRefresher *refresher, int64 dimension_user_id,
 				   DmuBeforeClear before_clear)
 {
-	int			guc_level;
+	DmuFlagUpdate update;
 
-	execute(refresher->call, procedure_argument(refresher, dimension_user_id),
-			SPI_OK_UTILITY);
+	refresher->stage = DMU_STAGE_CALL;
+	dmu_plan_execute(refresher->call,
+					 procedure_argument(refresher, dimension_user_id),
+					 SPI_OK_UTILITY);
 
-	guc_level = begin_short_waits();
+	/* The procedure may have used SET TRANSACTION, for itself. */
+	XactReadOnly = false;
 
-	/* It may wait, so before we have the row that the ETL wants. */
-	if (before_clear != NULL)
-		before_clear(dimension_user_id);
-	if (execute(refresher->clear, Int64GetDatum(dimension_user_id),
-				SPI_OK_UPDATE) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("flag \"%s\" of datamart user " INT64_FORMAT " could not be cleared",
-						DMU_COL_MODIFIED, dimension_user_id),
-				 errdetail("The update of %s affected no row.",
-						   refresher->warehouse->users_name),
-				 errhint("Look for a row-level security policy, a trigger or a rule on the table, or whether the procedure deletes the row.")));
-	AtEOXact_GUC(false, guc_level);
+	refresher->stage = DMU_STAGE_CLEAR;
+	update = dmu_flag_clear(refresher->flag, dimension_user_id, before_clear);
+
+	refresher->stage = DMU_STAGE_CALL;
+	dmu_flag_verify(refresher->flag, dimension_user_id, &update);
 	commit_transaction(refresher);
 }
 
@@ -279,6 +225,32 @@ is_collision(const DmuError *error)
 }
 
 /*
+ * Can the error of the attempt just aborted be due to a relation that was
+ * rewritten under it?  A table that looks empty makes procedures fail in many
+ * ways.
+ */
+static bool
+is_due_to_rewrite(const DmuRefresher *refresher)
+{
+	DmuError   *second = palloc(sizeof(DmuError));
+	volatile bool result = false;
+
+	PG_TRY();
+	{
+		dmu_session_begin();
+		result = dmu_rewrites_explain();
+		dmu_session_commit(refresher->context);
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(second, refresher->context);
+		result = false;
+	}
+	PG_END_TRY();
+	return result;
+}
+
+/*
  * One attempt.  "called" tells whether it got as far as the procedure.
  * Returns DMU_FAILED, with everything rolled back, on any error.
  */
@@ -288,7 +260,9 @@ attempt(DmuRefresher *refresher, int64 dimension_user_id, bool lock_first,
 {
 	volatile DmuOutcome outcome = DMU_SKIPPED;
 	volatile bool reached = false;
+	volatile bool suspicious = false;
 
+	refresher->stage = DMU_STAGE_LOOK;
 	PG_TRY();
 	{
 		if (open_and_check(refresher, dimension_user_id, lock_first))
@@ -302,19 +276,32 @@ attempt(DmuRefresher *refresher, int64 dimension_user_id, bool lock_first,
 	}
 	PG_CATCH();
 	{
+		suspicious = dmu_rewrites_catch();
 		dmu_error_catch(error, refresher->context);
 		outcome = DMU_FAILED;
 	}
 	PG_END_TRY();
 
+	dmu_residue_drop();
 	*called = reached;
+	if (outcome == DMU_FAILED &&
+		(dmu_rewrites_raised() ||
+		 (suspicious && !is_collision(error) &&
+		  error->sqlerrcode != ERRCODE_QUERY_CANCELED &&
+		  is_due_to_rewrite(refresher))))
+		refresher->stage = DMU_STAGE_REWRITE;
 	return outcome;
 }
 
 /* After a collision: what the next attempt is to be, false for none. */
 static bool
-try_again(Attempts *attempts, const DmuError *error, bool called)
+try_again(Attempts *attempts, const DmuRefresher *refresher,
+		  const DmuError *error, bool called)
 {
+	/* The next attempt locks that relation; the row would be of no help. */
+	if (refresher->stage == DMU_STAGE_REWRITE)
+		return ++attempts->rewrites < DMU_ATTEMPTS;
+
 	/*
 	 * A lock that somebody keeps will not be had by calling once more in
 	 * vain: wait for it first, and if that does not help, leave it.
@@ -340,22 +327,30 @@ dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
 			DmuBeforeClear before_clear, DmuError *error)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(refresher->context);
-	Attempts	attempts = {false, 0, 0};
+	Attempts	attempts = {false, 0, 0, 0};
 	DmuOutcome	outcome;
 	bool		called;
 
+	dmu_rewrites_reset();
 	do
 	{
 		outcome = attempt(refresher, dimension_user_id, attempts.lock_first,
 						  before_clear, error, &called);
 		MemoryContextReset(refresher->context);
-		if (outcome != DMU_FAILED || !is_collision(error))
-		{
-			MemoryContextSwitchTo(old_context);
-			return outcome;
-		}
-	} while (try_again(&attempts, error, called));
+	} while (outcome == DMU_FAILED &&
+			 (is_collision(error) || refresher->stage == DMU_STAGE_REWRITE) &&
+			 try_again(&attempts, refresher, error, called));
 
 	MemoryContextSwitchTo(old_context);
-	return DMU_DEFERRED;
+
+	/* What may have failed for a rewrite, and fails again, is a failure. */
+	if (outcome == DMU_FAILED && is_collision(error))
+		outcome = DMU_DEFERRED;
+	return outcome;
+}
+
+DmuStage
+dmu_refresh_stage(const DmuRefresher *refresher)
+{
+	return refresher->stage;
 }

@@ -9,13 +9,25 @@
 #define DMU_REFRESH_H
 
 #include "datamart_users.h"
+#include "flag.h"
 #include "warehouse.h"
 
 /* The prepared statements of one worker. */
 typedef struct DmuRefresher DmuRefresher;
 
-/* Something to do in the transaction of a refresh, before it clears the flag. */
-typedef void (*DmuBeforeClear) (int64 dimension_user_id);
+/*
+ * How far an attempt got.  Whoever raises a collision (40001, 40P01, 55P03) at
+ * DMU_STAGE_CALL is code of the user, and may raise it in every cycle; at any
+ * other stage it is another transaction, that of an ETL mostly.
+ */
+typedef enum DmuStage
+{
+	DMU_STAGE_LOOK,				/* ours: is it modified, of whom is the row? */
+	DMU_STAGE_CALL,				/* the procedure, and its deferred triggers */
+	DMU_STAGE_CLEAR,			/* ours: the flag, and triggers on that table */
+	DMU_STAGE_REWRITE			/* ours: a relation that was read was emptied,
+								 * rewritten or replaced */
+} DmuStage;
 
 /*
  * Prepares the statements, for the life of the process.  Needs a transaction.
@@ -30,6 +42,9 @@ extern DmuRefresher *dmu_refresh_prepare(const DmuWarehouse *warehouse);
  */
 extern DmuOutcome dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
 							  DmuBeforeClear before_clear, DmuError *error);
+
+/* How far the last attempt of the last dmu_refresh() got. */
+extern DmuStage dmu_refresh_stage(const DmuRefresher *refresher);
 
 /* The statement that refreshes it, for pg_stat_activity and the log. */
 extern const char *dmu_refresh_statement(DmuRefresher *refresher,

@@ -145,9 +145,9 @@ explain_failure(WorkerRun *run, bool out_of_time)
 		strlcpy(error->hint,
 				"The procedure must not use COMMIT or ROLLBACK: it runs in the transaction that also clears the flag.",
 				sizeof(error->hint));
-	else if (error->sqlerrcode == ERRCODE_DUPLICATE_TABLE)
+	else if (error->sqlerrcode == ERRCODE_DUPLICATE_OBJECT)
 		strlcpy(error->hint,
-				"A temporary table stays in its worker for the next datamart users; create it with ON COMMIT DROP.",
+				"If this is about a connection of dblink: one that the procedure leaves open stays in its worker for the next datamart users.",
 				sizeof(error->hint));
 }
 

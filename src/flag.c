@@ -1,0 +1,283 @@
+/*-------------------------------------------------------------------------
+ *
+ * flag.c
+ *		The flag of a datamart user: whether it is set, and how it is cleared.
+ *
+ *		A table may do other things than it is told: triggers and rules may
+ *		keep the flag, or set it again, and the datamart user would be processed
+ *		in every cycle for ever.  So where there are any, the row is looked at
+ *		once more when they have run.  A table without them pays nothing.
+ *
+ *		This file knows no procedure, no attempts and no queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "flag.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "nodes/makefuncs.h"
+#include "plans.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+/*
+ * How long we wait for a row lock of the users table, milliseconds.  A
+ * transaction that holds one has usually updated the row, and its commit will
+ * raise 40001 however long we wait; meanwhile others could be refreshed.
+ */
+#define DMU_LOCK_WAIT 1000
+
+struct DmuFlag
+{
+	const DmuWarehouse *warehouse;
+	SPIPlanPtr	look;
+	SPIPlanPtr	lock;			/* looks, and locks the row */
+	SPIPlanPtr	clear;
+	SPIPlanPtr	clear_returning;	/* returns the flag; NULL until needed */
+};
+
+/* True if the statement just executed returned a row with a true flag. */
+static bool
+is_set_in_result(void)
+{
+	bool		modified = false;
+
+	for (uint64 i = 0; i < SPI_processed && !modified; i++)
+	{
+		bool		isnull;
+		Datum		value = SPI_getbinval(SPI_tuptable->vals[i],
+										  SPI_tuptable->tupdesc, 1, &isnull);
+
+		modified = !isnull && DatumGetBool(value);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return modified;
+}
+
+/*
+ * From here to AtEOXact_GUC() with its result, no lock is waited for longer
+ * than DMU_LOCK_WAIT; the caller may have asked for less.
+ */
+static int
+begin_short_waits(void)
+{
+	int			guc_level = NewGUCNestLevel();
+
+	if (LockTimeout == 0 || LockTimeout > DMU_LOCK_WAIT)
+		(void) set_config_option("lock_timeout", CppAsString2(DMU_LOCK_WAIT),
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return guc_level;
+}
+
+/* What besides our statement decides over the flag. */
+typedef enum UsersForm
+{
+	USERS_PLAIN,				/* nothing */
+	USERS_TRIGGERS,				/* triggers of a table, or of its partitions */
+	USERS_INDIRECT				/* rules, a view, another server */
+} UsersForm;
+
+/*
+ * Whoever adds a trigger or a rule needs a lock that conflicts with that of
+ * our UPDATE, so after that the answer is final.
+ */
+static UsersForm
+users_form(const DmuFlag *flag)
+{
+	Relation	users = relation_open(flag->warehouse->users, NoLock);
+	char		kind = users->rd_rel->relkind;
+	UsersForm	form = USERS_PLAIN;
+
+	if (users->rd_rules != NULL ||
+		(kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE))
+		form = USERS_INDIRECT;
+	else if (kind == RELKIND_PARTITIONED_TABLE || users->rd_rel->relhassubclass)
+		form = USERS_TRIGGERS;
+	else if (users->trigdesc != NULL)
+	{
+		/* Those of foreign keys change nothing. */
+		for (int i = 0; i < users->trigdesc->numtriggers; i++)
+		{
+			if (!users->trigdesc->triggers[i].tgisinternal)
+				form = USERS_TRIGGERS;
+		}
+	}
+	relation_close(users, NoLock);
+	return form;
+}
+
+static void
+refuse_not_cleared(const DmuFlag *flag, int64 dimension_user_id,
+				   const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("flag \"%s\" of datamart user " INT64_FORMAT " could not be cleared",
+					DMU_COL_MODIFIED, dimension_user_id),
+			 errdetail_internal("%s", detail),
+			 errhint("Look for a row-level security policy, a trigger or a rule on the table, or whether the procedure deletes the row.")));
+}
+
+static void
+refuse_still_set(const DmuFlag *flag, int64 dimension_user_id)
+{
+	refuse_not_cleared(flag, dimension_user_id,
+					   psprintf(_("It is still set, or set again, after the update of %s."),
+								flag->warehouse->users_name));
+}
+
+static void
+refuse_no_row(const DmuFlag *flag, int64 dimension_user_id)
+{
+	refuse_not_cleared(flag, dimension_user_id,
+					   psprintf(_("The update of %s affected no row."),
+								flag->warehouse->users_name));
+}
+
+/*
+ * Not prepared with the others: where a rule stands in for the update, it
+ * cannot return anything.
+ */
+static SPIPlanPtr
+clear_returning(DmuFlag *flag)
+{
+	const DmuWarehouse *warehouse = flag->warehouse;
+
+	if (flag->clear_returning == NULL)
+		flag->clear_returning =
+			dmu_plan_prepare(psprintf("UPDATE %s SET %s = FALSE"
+							 " WHERE %s OPERATOR(pg_catalog.=) $1 RETURNING %s",
+							 warehouse->users_name, DMU_COL_MODIFIED,
+							 DMU_COL_USER_KEY, DMU_COL_MODIFIED), INT8OID);
+	return flag->clear_returning;
+}
+
+/*
+ * The operator is qualified because these run with the caller's search_path, as
+ * the procedure must.
+ */
+DmuFlag *
+dmu_flag_prepare(const DmuWarehouse *warehouse)
+{
+	DmuFlag    *flag = MemoryContextAllocZero(TopMemoryContext, sizeof(DmuFlag));
+
+	flag->warehouse = warehouse;
+	flag->look =
+		dmu_plan_prepare(psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.=) $1",
+								  DMU_COL_MODIFIED, warehouse->users_name,
+								  DMU_COL_USER_KEY), INT8OID);
+	flag->lock =
+		dmu_plan_prepare(psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.=) $1"
+								  " FOR NO KEY UPDATE",
+								  DMU_COL_MODIFIED, warehouse->users_name,
+								  DMU_COL_USER_KEY), INT8OID);
+	flag->clear =
+		dmu_plan_prepare(psprintf("UPDATE %s SET %s = FALSE"
+								  " WHERE %s OPERATOR(pg_catalog.=) $1",
+								  warehouse->users_name, DMU_COL_MODIFIED,
+								  DMU_COL_USER_KEY), INT8OID);
+	return flag;
+}
+
+bool
+dmu_flag_is_set(DmuFlag *flag, int64 dimension_user_id)
+{
+	dmu_plan_execute(flag->look, Int64GetDatum(dimension_user_id),
+					 SPI_OK_SELECT);
+	return is_set_in_result();
+}
+
+bool
+dmu_flag_lock(DmuFlag *flag, int64 dimension_user_id)
+{
+	int			guc_level = begin_short_waits();
+
+	dmu_plan_execute(flag->lock, Int64GetDatum(dimension_user_id),
+					 SPI_OK_SELECT);
+	AtEOXact_GUC(false, guc_level);
+	return is_set_in_result();
+}
+
+/*
+ * Where a trigger moves the row to another key, the row that the update
+ * returns is all we get to see of it.
+ */
+static DmuFlagUpdate
+update_flag(DmuFlag *flag, int64 dimension_user_id)
+{
+	Datum		argument = Int64GetDatum(dimension_user_id);
+	bool		returning = (users_form(flag) == USERS_TRIGGERS);
+	DmuFlagUpdate update;
+	int			result;
+
+	result = SPI_execute_plan(returning ? clear_returning(flag) : flag->clear,
+							  &argument, NULL, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not clear the flag of a datamart user: %s",
+			 SPI_result_code_string(result));
+	update.counted = (result == SPI_OK_UPDATE ||
+					  result == SPI_OK_UPDATE_RETURNING);
+	update.affected = SPI_processed;
+	if (result == SPI_OK_UPDATE_RETURNING && is_set_in_result())
+		refuse_still_set(flag, dimension_user_id);
+	return update;
+}
+
+DmuFlagUpdate
+dmu_flag_clear(DmuFlag *flag, int64 dimension_user_id,
+			   DmuBeforeClear before_clear)
+{
+	int			guc_level = begin_short_waits();
+	DmuFlagUpdate update;
+
+	/* It may wait, so before we have the row that the ETL wants. */
+	if (before_clear != NULL)
+		before_clear(dimension_user_id);
+	update = update_flag(flag, dimension_user_id);
+	AtEOXact_GUC(false, guc_level);
+	return update;
+}
+
+/* Returns true if they wrote anything, wherever. */
+static bool
+fire_deferred_triggers(void)
+{
+	ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
+	CommandId	command;
+
+	CommandCounterIncrement();
+	command = GetCurrentCommandId(false);
+	AfterTriggerSetState(all_immediate);
+	CommandCounterIncrement();
+	return GetCurrentCommandId(false) != command;
+}
+
+/*
+ * The update may have affected no row that it would count, and the row may be
+ * out of sight since, as in a view of those that are modified.
+ */
+void
+dmu_flag_verify(DmuFlag *flag, int64 dimension_user_id,
+				const DmuFlagUpdate *update)
+{
+	bool		written = fire_deferred_triggers();
+	bool		found = false;
+
+	if (written || !update->counted || users_form(flag) != USERS_PLAIN)
+	{
+		found = dmu_plan_execute(flag->look, Int64GetDatum(dimension_user_id),
+								 SPI_OK_SELECT) > 0;
+		if (is_set_in_result())
+			refuse_still_set(flag, dimension_user_id);
+	}
+	if (update->counted && update->affected == 0 && !found)
+		refuse_no_row(flag, dimension_user_id);
+}
