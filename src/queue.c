@@ -59,6 +59,7 @@ dmu_queue_create(int nslots, Size session_size)
 	pg_atomic_init_u32(&control->head.refused, 0);
 	pg_atomic_init_u32(&control->workers_registered, 0);
 	pg_atomic_init_u32(&control->error_claimed, 0);
+	pg_atomic_init_u64(&control->streak, 0);
 
 	for (int i = 0; i < nslots; i++)
 	{
@@ -199,6 +200,69 @@ dmu_queue_claim(DmuQueue *queue, bool from_tail)
 	}
 }
 
+DmuQueueEntry *
+dmu_queue_next_again(DmuQueue *queue, uint32 *from)
+{
+	for (; *from < queue->nentries; (*from)++)
+	{
+		if (queue->entries[*from].turn == DMU_TURN_AGAIN)
+			return &queue->entries[*from];
+	}
+	return NULL;
+}
+
+/* SQLSTATE in the lower half, then 16 bits each for the two counts. */
+static uint64
+pack_streak(DmuStreak streak)
+{
+	return (uint64) Min(streak.probes, PG_UINT16_MAX) << 48 |
+		(uint64) Min(streak.failures, PG_UINT16_MAX) << 32 |
+		(uint32) streak.sqlerrcode;
+}
+
+static DmuStreak
+unpack_streak(uint64 packed)
+{
+	DmuStreak	streak;
+
+	streak.sqlerrcode = (int) (uint32) packed;
+	streak.failures = (int) (packed >> 32 & PG_UINT16_MAX);
+	streak.probes = (int) (packed >> 48);
+	return streak;
+}
+
+DmuStreak
+dmu_queue_streak(DmuControl *control)
+{
+	return unpack_streak(pg_atomic_read_u64(&control->streak));
+}
+
+DmuStreak
+dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode, bool probe)
+{
+	uint64		packed = pg_atomic_read_u64(&control->streak);
+	DmuStreak	streak;
+
+	do
+	{
+		streak = unpack_streak(packed);
+		if (streak.sqlerrcode != sqlerrcode)
+			streak = (DmuStreak) {sqlerrcode, 0, 0};
+		streak.failures++;
+		if (probe)
+			streak.probes++;
+	} while (!pg_atomic_compare_exchange_u64(&control->streak, &packed,
+											 pack_streak(streak)));
+	return streak;
+}
+
+void
+dmu_queue_end_streak(DmuControl *control)
+{
+	if (pg_atomic_read_u64(&control->streak) != 0)
+		pg_atomic_write_u64(&control->streak, 0);
+}
+
 DmuPhase
 dmu_queue_phase(DmuControl *control)
 {
@@ -314,6 +378,22 @@ dmu_slot_end(DmuControl *control, DmuSlot *slot, DmuOutcome outcome)
 	if ((uint64) usec > pg_atomic_read_u64(&slot->max_usec[priority]))
 		pg_atomic_write_u64(&slot->max_usec[priority], usec);
 	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
+}
+
+void
+dmu_slot_postpone(DmuSlot *slot)
+{
+	uint32		priority = pg_atomic_read_u32(&slot->priority);
+	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+
+	slot_add(&slot->total_usec[priority], Max(GetCurrentTimestamp() - since, 0));
+	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
+}
+
+void
+dmu_slot_count(DmuSlot *slot, DmuPriority priority, DmuOutcome outcome)
+{
+	slot_add(&slot->outcomes[priority][outcome], 1);
 }
 
 void

@@ -111,6 +111,17 @@ typedef struct DmuControlHead
 	int64		cycle_id;		/* coordinator; 0 until it has one */
 } DmuControlHead;
 
+/*
+ * Equal errors in a row, from any worker and without a success between them:
+ * do they hit everybody?
+ */
+typedef struct DmuStreak
+{
+	int			sqlerrcode;
+	int			failures;		/* datamart users */
+	int			probes;			/* those of them taken from the tail */
+} DmuStreak;
+
 typedef struct DmuControl
 {
 	DmuControlHead head;
@@ -135,6 +146,8 @@ typedef struct DmuControl
 	TimestampTz queued_at;
 	dsm_handle	queue_handle;	/* DSM_HANDLE_INVALID if found is 0 */
 	pg_atomic_uint32 workers_registered;	/* coordinator included */
+
+	pg_atomic_uint64 streak;	/* DmuStreak, packed; any worker */
 
 	/*
 	 * The error that ended the cycle: whoever moves error_claimed from 0 to 1
@@ -217,6 +230,15 @@ extern DmuQueue *dmu_queue_open(const DmuControl *control);
  */
 extern DmuQueueEntry *dmu_queue_claim(DmuQueue *queue, bool from_tail);
 
+/* The next entry from position "from" on whose turn is AGAIN, or NULL. */
+extern DmuQueueEntry *dmu_queue_next_again(DmuQueue *queue, uint32 *from);
+
+/* The streak that stands, that with one more failure, and the end of it. */
+extern DmuStreak dmu_queue_streak(DmuControl *control);
+extern DmuStreak dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode,
+										 bool probe);
+extern void dmu_queue_end_streak(DmuControl *control);
+
 extern DmuPhase dmu_queue_phase(DmuControl *control);
 
 /* Publishes the next phase and wakes the caller's backend. */
@@ -242,6 +264,13 @@ extern void dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state);
 extern void dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry);
 extern void dmu_slot_end(DmuControl *control, DmuSlot *slot,
 						 DmuOutcome outcome);
+
+/* Its turn is over without an outcome; only its time counts for now. */
+extern void dmu_slot_postpone(DmuSlot *slot);
+
+/* An outcome that was settled when the time was counted already. */
+extern void dmu_slot_count(DmuSlot *slot, DmuPriority priority,
+						   DmuOutcome outcome);
 
 /* The sums of one slot, and of all slots of one priority or (-1) of all. */
 extern void dmu_slot_tally(DmuSlot *slot, int priority, DmuTally *tally);
