@@ -10,3 +10,12 @@
 -- fits better.  Our own objects are named with their schema.
 --
 SET LOCAL search_path = pg_catalog, pg_temp;
+
+--
+-- Somebody may have been in the schema before us.
+--
+CREATE FUNCTION pg_temp.datamart_users_refuse_existing() RETURNS void
+AS 'MODULE_PATHNAME', 'datamart_users_refuse_existing' LANGUAGE C;
+SELECT pg_temp.datamart_users_refuse_existing();
+DROP FUNCTION pg_temp.datamart_users_refuse_existing();
+

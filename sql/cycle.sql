@@ -54,11 +54,3 @@ AS 'MODULE_PATHNAME', 'datamart_users_cancel_cycle'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.datamart_users_cancel_cycle(bigint) IS 'stops a running cycle, datamart users at work roll back; NULL = that of the datamart of the current settings; false if it does not run';
-
--- Nothing for PUBLIC: whoever may run cycles is granted EXECUTE by name.
-REVOKE ALL ON FUNCTION
-	@extschema@.datamart_users_run_cycle(integer, integer, interval),
-	@extschema@.datamart_users_start_cycle(integer, integer, interval),
-	@extschema@.datamart_users_wait_cycle(bigint, interval),
-	@extschema@.datamart_users_cancel_cycle(bigint)
-FROM PUBLIC;

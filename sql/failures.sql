@@ -3,7 +3,7 @@
 -- cycle in the name of the extension's owner.
 --
 CREATE TABLE @extschema@.datamart_users_failures (
-	dimension_user_id bigint PRIMARY KEY,
+	dimension_user_id bigint NOT NULL,
 	attempts integer NOT NULL,
 	first_failed_at timestamptz NOT NULL,
 	last_failed_at timestamptz NOT NULL,
@@ -11,47 +11,44 @@ CREATE TABLE @extschema@.datamart_users_failures (
 	sqlstate text NOT NULL,
 	message text NOT NULL,
 	context text,
-	cycle_id bigint NOT NULL
+	cycle_id bigint NOT NULL,
+	users_oid oid NOT NULL,
+	users_table text NOT NULL,
+	PRIMARY KEY (users_oid, dimension_user_id)
 );
+CREATE INDEX datamart_users_failures_users_table_idx ON @extschema@.datamart_users_failures (users_table, users_oid);
 
 COMMENT ON TABLE @extschema@.datamart_users_failures IS 'Datamart users whose last refresh failed; the next successful one removes the row';
 COMMENT ON COLUMN @extschema@.datamart_users_failures.attempts IS 'failed refreshes in a row';
 COMMENT ON COLUMN @extschema@.datamart_users_failures.next_attempt_at IS 'no cycle takes the datamart user before this time (see datamart_users.retry_delay)';
+COMMENT ON COLUMN @extschema@.datamart_users_failures.message IS 'error of the last failed refresh; it may quote rows of the warehouse (see datamart_users.failure_texts)';
+COMMENT ON COLUMN @extschema@.datamart_users_failures.context IS 'what else the error says; it may quote rows of the warehouse';
 COMMENT ON COLUMN @extschema@.datamart_users_failures.cycle_id IS 'cycle of the last failed refresh';
+COMMENT ON COLUMN @extschema@.datamart_users_failures.users_oid IS 'users table of the datamart; only its own cycles look at the row';
+COMMENT ON COLUMN @extschema@.datamart_users_failures.users_table IS 'its name, which stays when the table has gone';
 
 --
 -- Only a cycle that follows a crash writes here, before every refresh; see
 -- dmu_failures_note_suspect() in src/failures.h.
 --
 CREATE TABLE @extschema@.datamart_users_suspects (
-	worker integer PRIMARY KEY,
+	worker integer NOT NULL,
 	dimension_user_id bigint NOT NULL,
-	cycle_id bigint NOT NULL
+	cycle_id bigint NOT NULL,
+	users_oid oid NOT NULL,
+	users_table text NOT NULL,
+	PRIMARY KEY (users_oid, worker)
 );
 
 COMMENT ON TABLE @extschema@.datamart_users_suspects IS 'What the workers of a cycle that follows a crash are at: if the server crashes again, these are treated as failed';
+COMMENT ON COLUMN @extschema@.datamart_users_suspects.users_oid IS 'users table of the datamart';
+COMMENT ON COLUMN @extschema@.datamart_users_suspects.users_table IS 'its name';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_failures', '');
 
 CREATE FUNCTION @extschema@.datamart_users_retry(dimension_user_id bigint DEFAULT NULL)
 RETURNS integer
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	WITH lifted AS (
-		UPDATE @extschema@.datamart_users_failures f
-		   SET next_attempt_at = pg_catalog.now()
-		 WHERE (f.dimension_user_id = $1 OR $1 IS NULL)
-		   AND f.next_attempt_at > pg_catalog.now()
-		RETURNING 1
-	)
-	SELECT pg_catalog.count(*)::integer FROM lifted;
-END;
+AS 'MODULE_PATHNAME', 'datamart_users_retry'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_retry(bigint) IS 'lifts the back-off of one failed datamart user, or of all; returns how many';
-
-REVOKE ALL ON FUNCTION
-	@extschema@.datamart_users_retry(bigint)
-FROM PUBLIC;
-
-GRANT SELECT ON @extschema@.datamart_users_failures TO pg_monitor;
+COMMENT ON FUNCTION @extschema@.datamart_users_retry(bigint) IS 'lifts the back-off of one failed datamart user, or of all of this datamart; returns how many';

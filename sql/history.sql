@@ -21,9 +21,14 @@ CREATE TABLE @extschema@.datamart_users_cycles (
 	workers_requested integer,
 	workers integer,
 	prioritisation_time interval,
-	message text
+	message text,
+	users_oid oid NOT NULL,
+	users_table text NOT NULL
 );
 CREATE INDEX datamart_users_cycles_started_at_idx ON @extschema@.datamart_users_cycles (started_at);
+CREATE INDEX datamart_users_cycles_running_idx ON @extschema@.datamart_users_cycles (users_oid) WHERE status = 'running';
+CREATE INDEX datamart_users_cycles_users_oid_idx ON @extschema@.datamart_users_cycles (users_oid, users_table);
+CREATE INDEX datamart_users_cycles_users_table_idx ON @extschema@.datamart_users_cycles (users_table, users_oid);
 
 COMMENT ON TABLE @extschema@.datamart_users_cycles IS 'History of datamart_users: one row a cycle';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.status IS 'running, completed, time_limit, cancelled, failed, or aborted (its coordinator or the server died)';
@@ -39,7 +44,9 @@ COMMENT ON COLUMN @extschema@.datamart_users_cycles.deferred IS 'datamart users 
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.workers_requested IS 'workers asked for, the coordinator included';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.workers IS 'workers that ran, the coordinator included';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.prioritisation_time IS 'time from the start of the cycle''s queries until its queue was filled';
-COMMENT ON COLUMN @extschema@.datamart_users_cycles.message IS 'why the cycle ended as it did, where there is something to say';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.message IS 'why the cycle ended as it did, where there is something to say (see datamart_users.failure_texts)';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.users_oid IS 'users table of the datamart; a cycle touches only what belongs to its own';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.users_table IS 'its name, which stays when the table has gone';
 
 CREATE TABLE @extschema@.datamart_users_cycle_priorities (
 	cycle_id bigint NOT NULL REFERENCES @extschema@.datamart_users_cycles ON DELETE CASCADE,
@@ -104,11 +111,3 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_cycles_cy
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_cycle_priorities', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_cycle_profiles', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_slowest', '');
-
-GRANT SELECT ON
-	@extschema@.datamart_users_cycles,
-	@extschema@.datamart_users_cycle_priorities,
-	@extschema@.datamart_users_cycle_priority_rates,
-	@extschema@.datamart_users_cycle_profiles,
-	@extschema@.datamart_users_slowest
-TO pg_monitor;

@@ -81,22 +81,3 @@ COMMENT ON COLUMN @extschema@.datamart_users_backlog.share IS 'percent of all th
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.held IS 'how many of them no cycle takes yet, because their last refresh failed';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.held_until IS 'when the first of those is taken again';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.oldest_action_at IS 'of those that wait, the last action that is the longest ago';
-
-REVOKE ALL ON FUNCTION
-	@extschema@.datamart_users_get_progress(),
-	@extschema@.datamart_users_get_workers(),
-	@extschema@.datamart_users_get_backlog()
-FROM PUBLIC;
-
-GRANT SELECT ON
-	@extschema@.datamart_users_progress,
-	@extschema@.datamart_users_workers,
-	@extschema@.datamart_users_backlog
-TO pg_monitor;
-
--- A view checks the rights on functions of whoever reads it.
-GRANT EXECUTE ON FUNCTION
-	@extschema@.datamart_users_get_progress(),
-	@extschema@.datamart_users_get_workers(),
-	@extschema@.datamart_users_get_backlog()
-TO pg_monitor;

@@ -22,8 +22,3 @@ AS 'MODULE_PATHNAME', 'datamart_users_priority_query'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.datamart_users_priority_query(integer) IS 'the prioritisation query of a cycle, to EXPLAIN';
-
-REVOKE ALL ON FUNCTION
-	@extschema@.datamart_users_queue(integer),
-	@extschema@.datamart_users_priority_query(integer)
-FROM PUBLIC;

@@ -15,6 +15,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "adopt.h"
 #include "cycle.h"
 #include "failures.h"
 #include "fmgr.h"
@@ -34,6 +35,7 @@ PG_FUNCTION_INFO_V1(datamart_users_wait_cycle);
 PG_FUNCTION_INFO_V1(datamart_users_cancel_cycle);
 PG_FUNCTION_INFO_V1(datamart_users_queue);
 PG_FUNCTION_INFO_V1(datamart_users_priority_query);
+PG_FUNCTION_INFO_V1(datamart_users_retry);
 
 /* Where datamart_users_queue() collects its rows. */
 typedef struct QueueResult
@@ -130,8 +132,8 @@ check_warehouse(void)
 {
 	DmuWarehouse *warehouse;
 
-	dmu_settings_check_worker_settings();
 	warehouse = dmu_warehouse_resolve();
+	dmu_settings_check_worker_settings();
 	dmu_warehouse_check_privileges(warehouse, true);
 	(void) dmu_owner_role();
 	return warehouse;
@@ -260,7 +262,7 @@ resolve_queue(FunctionCallInfo fcinfo, int *max_users, DmuBacklog *backlog)
 	int			nheld;
 
 	dmu_warehouse_check_privileges(warehouse, false);
-	nfailures = dmu_failures_list(&failures);
+	nfailures = dmu_failures_list(warehouse->users, &failures);
 	held = dmu_failures_held(failures, nfailures, &nheld);
 	dmu_priority_look(warehouse, held, nheld, backlog);
 	*max_users = dmu_settings_max_users(requested, backlog->total);
@@ -291,4 +293,16 @@ datamart_users_priority_query(PG_FUNCTION_ARGS)
 	warehouse = resolve_queue(fcinfo, &max_users, &backlog);
 	PG_RETURN_TEXT_P(cstring_to_text(dmu_priority_query(warehouse, &backlog,
 														max_users)));
+}
+
+Datum
+datamart_users_retry(PG_FUNCTION_ARGS)
+{
+	int64		id = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0);
+	char	   *users_name;
+	Oid			users = dmu_warehouse_resolve_users(&users_name);
+
+	/* They may stand under an oid of before a dump and restore. */
+	dmu_adopt_failures(users, users_name);
+	PG_RETURN_INT32(dmu_failures_retry(users, PG_ARGISNULL(0) ? NULL : &id));
 }

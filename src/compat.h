@@ -86,6 +86,13 @@
 	(&pgstat_fetch_stat_local_beentry(position)->backendStatus)
 #endif
 
+/* Since 16 a membership can come without the right to SET ROLE. */
+#if PG_VERSION_NUM >= 160000
+#define dmu_can_become(member, role) member_can_set_role((member), (role))
+#else
+#define dmu_can_become(member, role) is_member_of_role((member), (role))
+#endif
+
 /* 16 exported the look-up; before, the array is the only way. */
 static inline struct config_generic *
 dmu_find_setting(const char *name)

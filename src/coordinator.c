@@ -18,6 +18,7 @@
 #include "coordinator.h"
 
 #include "access/xact.h"
+#include "adopt.h"
 #include "compat.h"
 #include "directory.h"
 #include "errors.h"
@@ -138,7 +139,8 @@ static int
 mark_aborted(DmuControl *control)
 {
 	int64	   *cycle_ids;
-	int			ncycles = dmu_history_list_running(&cycle_ids);
+	int			ncycles = dmu_history_list_running(control->request.users,
+												   &cycle_ids);
 
 	ncycles = dmu_progress_remove_running(cycle_ids, ncycles);
 	if (ncycles > 0)
@@ -179,12 +181,16 @@ begin_cycle(Coordination *c)
 										control->request.time_limit);
 
 	namestrcpy(&control->role_name, GetUserNameFromId(GetUserId(), false));
+	start.users = control->request.users;
+	start.users_name = control->request.users_name;
 	start.role_name = NameStr(control->role_name);
 	start.started_at = control->started_at;
 	start.time_limit = control->request.time_limit;
 	start.workers_requested = control->request.workers;
+	dmu_adopt_all(start.users, start.users_name);
 	aborted = mark_aborted(control);
-	suspects = dmu_failures_settle_suspects(control->follows_crash,
+	suspects = dmu_failures_settle_suspects(start.users, start.users_name,
+											control->follows_crash,
 											dmu_retry_delay,
 											dmu_retry_delay_max);
 
@@ -244,7 +250,7 @@ prioritise(Coordination *c)
 
 	warehouse = dmu_warehouse_resolve_again(control->request.users);
 	dmu_warehouse_lock(warehouse);
-	c->nfailures = dmu_failures_list(&c->failures);
+	c->nfailures = dmu_failures_list(control->request.users, &c->failures);
 	held = dmu_failures_held(c->failures, c->nfailures, &nheld);
 	dmu_priority_look(warehouse, held, nheld, &backlog);
 	control->backlog = backlog.total;

@@ -17,15 +17,20 @@
  */
 #include "failures.h"
 
+#include "adopt.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "ownersql.h"
 #include "session.h"
+#include "settings.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+
+/* What stands for a message where failure_texts is off. */
+#define TEXT_NOT_KEPT "not kept, see datamart_users.failure_texts"
 
 /* Whatever else is known of an error beside its message. */
 static const char *
@@ -48,27 +53,33 @@ describe_context(const DmuError *error)
 
 /* See dmu_failures_record(). */
 static void
-upsert_failure(const DmuOwnerScope *scope, int64 dimension_user_id,
-			   int64 cycle_id, const DmuError *error, int delay, int delay_max)
+upsert_failure(const DmuOwnerScope *scope, Oid users, const char *users_name,
+			   int64 dimension_user_id, int64 cycle_id, const DmuError *error,
+			   int delay, int delay_max)
 {
-	DmuParam	params[7];
+	DmuParam	params[9];
 
 	params[0] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
 	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
 	params[2] = dmu_param_text(unpack_sql_state(error->sqlerrcode));
-	params[3] = dmu_param(TEXTOID, CStringGetTextDatum(error->message));
-	params[4] = dmu_param_text(describe_context(error));
+	params[3] = dmu_param(TEXTOID,
+						  CStringGetTextDatum(dmu_failure_texts ?
+											  error->message : TEXT_NOT_KEPT));
+	params[4] = dmu_param_text(dmu_failure_texts ?
+							   describe_context(error) : NULL);
 	params[5] = dmu_param(FLOAT8OID, Float8GetDatum(delay));
 	params[6] = dmu_param(FLOAT8OID, Float8GetDatum(delay_max));
+	params[7] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[8] = dmu_param_text(users_name);
 
 	/* Nobody waits for more than 2^30 times the delay; more would overflow. */
 	dmu_owner_run(scope,
 				  "INSERT INTO %s.datamart_users_failures AS f"
-				  "  (dimension_user_id, attempts, first_failed_at, last_failed_at,"
-				  "   next_attempt_at, sqlstate, message, context, cycle_id)"
-				  " SELECT $1, 1, t, t, t + make_interval(secs => least($6, $7)), $3, $4, $5, $2"
+				  "  (users_oid, users_table, dimension_user_id, attempts, first_failed_at,"
+				  "   last_failed_at, next_attempt_at, sqlstate, message, context, cycle_id)"
+				  " SELECT $8, $9, $1, 1, t, t, t + make_interval(secs => least($6, $7)), $3, $4, $5, $2"
 				  "   FROM clock_timestamp() AS t WHERE true"
-				  " ON CONFLICT (dimension_user_id) DO UPDATE"
+				  " ON CONFLICT (users_oid, dimension_user_id) DO UPDATE"
 				  "   SET attempts = f.attempts + 1,"
 				  "       last_failed_at = excluded.last_failed_at,"
 				  "       next_attempt_at = excluded.last_failed_at"
@@ -79,7 +90,8 @@ upsert_failure(const DmuOwnerScope *scope, int64 dimension_user_id,
 }
 
 void
-dmu_failures_record(int64 dimension_user_id, int64 cycle_id,
+dmu_failures_record(Oid users, const char *users_name,
+					int64 dimension_user_id, int64 cycle_id,
 					const DmuError *error, int delay, int delay_max,
 					bool nowait)
 {
@@ -88,47 +100,77 @@ dmu_failures_record(int64 dimension_user_id, int64 cycle_id,
 	dmu_owner_enter(&scope);
 	if (nowait)
 	{
-		DmuParam	id = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
+		DmuParam	key[2];
 
+		key[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+		key[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
 		dmu_owner_run(&scope,
 					  "LOCK TABLE %s.datamart_users_failures"
 					  " IN ROW EXCLUSIVE MODE NOWAIT",
 					  SPI_OK_UTILITY, 0, NULL);
 		dmu_owner_run(&scope,
 					  "SELECT FROM %s.datamart_users_failures"
-					  " WHERE dimension_user_id = $1 FOR UPDATE NOWAIT",
-					  SPI_OK_SELECT, 1, &id);
+					  " WHERE users_oid = $1 AND dimension_user_id = $2 FOR UPDATE NOWAIT",
+					  SPI_OK_SELECT, lengthof(key), key);
 	}
-	upsert_failure(&scope, dimension_user_id, cycle_id, error,
-				   delay, delay_max);
+	upsert_failure(&scope, users, users_name, dimension_user_id, cycle_id,
+				   error, delay, delay_max);
 	dmu_owner_leave(&scope);
 }
 
 void
-dmu_failures_clear(int64 dimension_user_id)
+dmu_failures_clear(Oid users, int64 dimension_user_id)
 {
 	DmuOwnerScope scope;
-	DmuParam	id = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
+	DmuParam	key[2];
 
 	dmu_owner_enter(&scope);
+	key[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	key[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
 	dmu_owner_run(&scope,
-				  "DELETE FROM %s.datamart_users_failures WHERE dimension_user_id = $1",
-				  SPI_OK_DELETE, 1, &id);
+				  "DELETE FROM %s.datamart_users_failures"
+				  " WHERE users_oid = $1 AND dimension_user_id = $2",
+				  SPI_OK_DELETE, lengthof(key), key);
 	dmu_owner_leave(&scope);
 }
 
 int
-dmu_failures_list(DmuFailure **failures)
+dmu_failures_retry(Oid users, const int64 *dimension_user_id)
+{
+	DmuOwnerScope scope;
+	DmuParam	params[2];
+	int			lifted;
+
+	dmu_owner_enter(&scope);
+	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[1] = dmu_param_or_null(INT8OID,
+								  dimension_user_id == NULL ? (Datum) 0 :
+								  Int64GetDatum(*dimension_user_id),
+								  dimension_user_id == NULL);
+	dmu_owner_run(&scope,
+				  "UPDATE %s.datamart_users_failures SET next_attempt_at = now()"
+				  " WHERE users_oid = $1 AND (dimension_user_id = $2 OR $2 IS NULL)"
+				  "   AND next_attempt_at > now()",
+				  SPI_OK_UPDATE, lengthof(params), params);
+	lifted = (int) SPI_processed;
+	dmu_owner_leave(&scope);
+	return lifted;
+}
+
+int
+dmu_failures_list(Oid users, DmuFailure **failures)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
+	DmuParam	oid = dmu_param(OIDOID, ObjectIdGetDatum(users));
 	int			nfailures;
 
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
 				  "SELECT dimension_user_id, next_attempt_at > clock_timestamp(), next_attempt_at"
-				  "  FROM %s.datamart_users_failures ORDER BY dimension_user_id",
-				  SPI_OK_SELECT, 0, NULL);
+				  "  FROM %s.datamart_users_failures WHERE users_oid = $1"
+				  " ORDER BY dimension_user_id",
+				  SPI_OK_SELECT, 1, &oid);
 	nfailures = (int) SPI_processed;
 	*failures = MemoryContextAllocHuge(context,
 									   Max(nfailures, 1) * sizeof(DmuFailure));
@@ -177,11 +219,12 @@ dmu_failures_held(const DmuFailure *failures, int nfailures, int *nheld)
 }
 
 void
-dmu_failures_note_suspect(int worker, int64 dimension_user_id, int64 cycle_id)
+dmu_failures_note_suspect(Oid users, const char *users_name, int worker,
+						  int64 dimension_user_id, int64 cycle_id)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
-	DmuParam	params[3];
+	DmuParam	params[5];
 
 	dmu_session_begin();
 	dmu_session_be_durable("local");
@@ -189,10 +232,13 @@ dmu_failures_note_suspect(int worker, int64 dimension_user_id, int64 cycle_id)
 	params[0] = dmu_param(INT4OID, Int32GetDatum(worker));
 	params[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
 	params[2] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
+	params[3] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[4] = dmu_param_text(users_name);
 	dmu_owner_run(&scope,
 				  "INSERT INTO %s.datamart_users_suspects"
-				  "  (worker, dimension_user_id, cycle_id) VALUES ($1, $2, $3)"
-				  " ON CONFLICT (worker) DO UPDATE"
+				  "  (users_oid, users_table, worker, dimension_user_id, cycle_id)"
+				  " VALUES ($4, $5, $1, $2, $3)"
+				  " ON CONFLICT (users_oid, worker) DO UPDATE"
 				  "   SET dimension_user_id = excluded.dimension_user_id,"
 				  "       cycle_id = excluded.cycle_id",
 				  SPI_OK_INSERT, lengthof(params), params);
@@ -201,34 +247,42 @@ dmu_failures_note_suspect(int worker, int64 dimension_user_id, int64 cycle_id)
 }
 
 void
-dmu_failures_forget_suspect(int worker)
+dmu_failures_forget_suspect(Oid users, int worker)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
-	DmuParam	number = dmu_param(INT4OID, Int32GetDatum(worker));
+	DmuParam	key[2];
 
 	dmu_session_begin();
 	dmu_owner_enter(&scope);
+	key[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	key[1] = dmu_param(INT4OID, Int32GetDatum(worker));
 	dmu_owner_run(&scope,
-				  "DELETE FROM %s.datamart_users_suspects WHERE worker = $1",
-				  SPI_OK_DELETE, 1, &number);
+				  "DELETE FROM %s.datamart_users_suspects"
+				  " WHERE users_oid = $1 AND worker = $2",
+				  SPI_OK_DELETE, lengthof(key), key);
 	dmu_owner_leave(&scope);
 	dmu_session_commit(context);
 }
 
 int
-dmu_failures_settle_suspects(bool crashed, int delay, int delay_max)
+dmu_failures_settle_suspects(Oid users, const char *users_name, bool crashed,
+							 int delay, int delay_max)
 {
 	DmuOwnerScope scope;
+	DmuParam	params[2];
 	SPITupleTable *suspects;
 	int			nsuspects;
 	DmuError	error;
 
 	dmu_owner_enter(&scope);
+	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[1] = dmu_param_text(users_name);
 	dmu_owner_run(&scope,
-				  "DELETE FROM %s.datamart_users_suspects"
+				  "DELETE FROM %s.datamart_users_suspects s"
+				  " WHERE s.users_oid = $1 OR (" DMU_ORPHANED("s") ")"
 				  " RETURNING dimension_user_id, cycle_id",
-				  SPI_OK_DELETE_RETURNING, 0, NULL);
+				  SPI_OK_DELETE_RETURNING, lengthof(params), params);
 	suspects = SPI_tuptable;
 	nsuspects = crashed ? (int) SPI_processed : 0;
 
@@ -239,7 +293,8 @@ dmu_failures_settle_suspects(bool crashed, int delay, int delay_max)
 			sizeof(error.message));
 	for (int i = 0; i < nsuspects; i++)
 	{
-		upsert_failure(&scope, DatumGetInt64(dmu_owner_value(suspects, i, 1)),
+		upsert_failure(&scope, users, users_name,
+					   DatumGetInt64(dmu_owner_value(suspects, i, 1)),
 					   DatumGetInt64(dmu_owner_value(suspects, i, 2)), &error,
 					   delay, delay_max);
 	}

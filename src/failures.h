@@ -3,7 +3,10 @@
  * failures.h
  *		Datamart users that failed, and their back-off.
  *
- *		Every function needs a transaction, but where it says otherwise.
+ *		All of it belongs to one datamart, which is known by the oid of its
+ *		users table: whoever calls this has made sure that the current role may
+ *		update that table's flag, or only reads.  Every function needs a
+ *		transaction, but where it says otherwise.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,10 +24,10 @@ typedef struct DmuFailure
 } DmuFailure;
 
 /*
- * All failures, in order of dimension_user_id, palloc'd in the current
- * context.
+ * All failures of a datamart, in order of dimension_user_id, palloc'd in the
+ * current context.
  */
-extern int	dmu_failures_list(DmuFailure **failures);
+extern int	dmu_failures_list(Oid users, DmuFailure **failures);
 
 /* The failure of a datamart user in such an array, or NULL. */
 extern const DmuFailure *dmu_failures_find(const DmuFailure *failures,
@@ -36,34 +39,45 @@ extern int64 *dmu_failures_held(const DmuFailure *failures, int nfailures,
 								int *nheld);
 
 /*
+ * Ends the back-off of one datamart user, or of all of the datamart where
+ * "dimension_user_id" is NULL.  Returns how many it held.
+ */
+extern int	dmu_failures_retry(Oid users, const int64 *dimension_user_id);
+
+/*
  * Adds a failure or counts one more attempt, with the back-off of "delay"
  * seconds doubled for every attempt after the first, up to "delay_max".
  * "nowait" is for a process that ends and cannot be interrupted any more:
- * raises 55P03 rather than wait for a lock.
+ * raises 55P03 rather than wait for a lock.  Without failure_texts, nothing but
+ * the SQLSTATE is told of the error.
  */
-extern void dmu_failures_record(int64 dimension_user_id, int64 cycle_id,
+extern void dmu_failures_record(Oid users, const char *users_name,
+								int64 dimension_user_id, int64 cycle_id,
 								const DmuError *error, int delay,
 								int delay_max, bool nowait);
 
 /* Forgets the failure of a datamart user; part of its refresh. */
-extern void dmu_failures_clear(int64 dimension_user_id);
+extern void dmu_failures_clear(Oid users, int64 dimension_user_id);
 
 /*
  * Writes down durably what a worker is about to do.  A synchronous commit of
  * its own for every datamart user: for cycles that follow a crash only.  No
  * transaction may be open.
  */
-extern void dmu_failures_note_suspect(int worker, int64 dimension_user_id,
+extern void dmu_failures_note_suspect(Oid users, const char *users_name,
+									  int worker, int64 dimension_user_id,
 									  int64 cycle_id);
 
 /* The worker is at nothing any more.  No transaction may be open. */
-extern void dmu_failures_forget_suspect(int worker);
+extern void dmu_failures_forget_suspect(Oid users, int worker);
 
 /*
- * Forgets the notes of the last cycle.  If the server crashed in it, those
+ * Forgets the notes of the datamart's last cycle.  If the server crashed in it, those
  * datamart users get a failure each, and their number is returned.  Only for
  * the holder of the cycle lock.
  */
-extern int	dmu_failures_settle_suspects(bool crashed, int delay, int delay_max);
+extern int	dmu_failures_settle_suspects(Oid users, const char *users_name,
+										 bool crashed, int delay,
+										 int delay_max);
 
 #endif							/* DMU_FAILURES_H */

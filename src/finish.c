@@ -152,6 +152,16 @@ make_result(DmuControl *control, DmuCycleResult *result)
 	}
 }
 
+/* What the history tells of an error that ended the cycle, NULL if none did. */
+static const char *
+error_message(const DmuError *error)
+{
+	if (error->sqlerrcode == 0 || dmu_failure_texts)
+		return error->sqlerrcode == 0 ? NULL : error->message;
+	return psprintf("SQLSTATE %s, its text is not kept",
+					unpack_sql_state(error->sqlerrcode));
+}
+
 /*
  * Writes the history in a synchronous commit.  Flushing its WAL makes every
  * asynchronous commit of the workers durable, too: what the cycle reports as
@@ -169,10 +179,11 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 		dmu_queue_tally(control, p, &tallies[p]);
 
 	end.result = result;
+	end.users = control->request.users;
 	end.max_users = control->max_users;
 	end.prioritisation_usec = control->queued_at != 0 ?
 		control->queued_at - control->started_at : -1;
-	end.message = control->error.sqlerrcode != 0 ? control->error.message : NULL;
+	end.message = error_message(&control->error);
 	end.found_by_priority = control->found_by_priority;
 	end.by_priority = tallies;
 	dmu_queue_profile(control, profile);

@@ -16,18 +16,23 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+/* SQL: the users table of a row of ours, by its alias, is gone. */
+#define NO_USERS_TABLE(alias) \
+	"NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = " alias ".users_oid)"
+
 int
-dmu_history_list_running(int64 **cycle_ids)
+dmu_history_list_running(Oid users, int64 **cycle_ids)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
+	DmuParam	oid = dmu_param(OIDOID, ObjectIdGetDatum(users));
 	int			ncycles;
 
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
-				  "SELECT cycle_id FROM %s.datamart_users_cycles"
-				  " WHERE status = 'running'",
-				  SPI_OK_SELECT, 0, NULL);
+				  "SELECT cycle_id FROM %s.datamart_users_cycles c"
+				  " WHERE status = 'running' AND (users_oid = $1 OR " NO_USERS_TABLE("c") ")",
+				  SPI_OK_SELECT, 1, &oid);
 	ncycles = (int) SPI_processed;
 	*cycle_ids = MemoryContextAlloc(context, Max(ncycles, 1) * sizeof(int64));
 	for (int i = 0; i < ncycles; i++)
@@ -73,7 +78,7 @@ int64
 dmu_history_begin(const DmuCycleStart *start)
 {
 	DmuOwnerScope scope;
-	DmuParam	params[4];
+	DmuParam	params[6];
 	int64		cycle_id;
 
 	dmu_owner_enter(&scope);
@@ -81,10 +86,13 @@ dmu_history_begin(const DmuCycleStart *start)
 	params[1] = dmu_param(TIMESTAMPTZOID, TimestampTzGetDatum(start->started_at));
 	params[2] = dmu_param_interval(start->time_limit * 1000, start->time_limit == 0);
 	params[3] = dmu_param(INT4OID, Int32GetDatum(start->workers_requested));
+	params[4] = dmu_param(OIDOID, ObjectIdGetDatum(start->users));
+	params[5] = dmu_param_text(start->users_name);
 	dmu_owner_run(&scope,
 				  "INSERT INTO %s.datamart_users_cycles"
-				  "  (status, role_name, started_at, time_limit, workers_requested)"
-				  " VALUES ('running', $1, $2, $3, $4)"
+				  "  (status, role_name, started_at, time_limit, workers_requested,"
+				  "   users_oid, users_table)"
+				  " VALUES ('running', $1, $2, $3, $4, $5, $6)"
 				  " RETURNING cycle_id",
 				  SPI_OK_INSERT_RETURNING, lengthof(params), params);
 	cycle_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, 0, 1));
@@ -223,10 +231,37 @@ insert_slowest(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	}
 }
 
+/*
+ * What is older goes; that of others is for their own cycles to remove, unless
+ * there can be none any more.
+ */
+static void
+apply_retention(const DmuOwnerScope *scope, Oid users, int retention)
+{
+	DmuParam	params[2];
+
+	if (retention <= 0)
+		return;
+	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[1] = dmu_param_interval((int64) retention * USECS_PER_SEC, false);
+	dmu_owner_run(scope,
+				  "DELETE FROM %s.datamart_users_cycles c"
+				  " WHERE c.started_at < now() - $2 AND c.status <> 'running'"
+				  "   AND (c.users_oid = $1 OR " NO_USERS_TABLE("c") ")",
+				  SPI_OK_DELETE, lengthof(params), params);
+	dmu_owner_run(scope,
+				  "DELETE FROM %s.datamart_users_failures f"
+				  " WHERE f.last_failed_at < now() - $2"
+				  "   AND f.users_oid <> $1"
+				  "   AND " NO_USERS_TABLE("f"),
+				  SPI_OK_DELETE, lengthof(params), params);
+}
+
 void
 dmu_history_end(const DmuCycleEnd *end, int retention)
 {
 	DmuOwnerScope scope;
+	DmuParam	oid = dmu_param(OIDOID, ObjectIdGetDatum(end->users));
 
 	dmu_owner_enter(&scope);
 	end_cycle(&scope, end);
@@ -235,18 +270,10 @@ dmu_history_end(const DmuCycleEnd *end, int retention)
 	insert_slowest(&scope, end);
 
 	/* The cycle came to its end, so nobody in it crashed the server. */
-	dmu_owner_run(&scope, "DELETE FROM %s.datamart_users_suspects",
-				  SPI_OK_DELETE, 0, NULL);
-
-	if (retention > 0)
-	{
-		DmuParam	age = dmu_param_interval((int64) retention * USECS_PER_SEC, false);
-
-		dmu_owner_run(&scope,
-					  "DELETE FROM %s.datamart_users_cycles"
-					  " WHERE started_at < now() - $1 AND status <> 'running'",
-					  SPI_OK_DELETE, 1, &age);
-	}
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_suspects WHERE users_oid = $1",
+				  SPI_OK_DELETE, 1, &oid);
+	apply_retention(&scope, end->users, retention);
 	dmu_owner_leave(&scope);
 }
 

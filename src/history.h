@@ -14,6 +14,8 @@
 /* What is known when a cycle begins. */
 typedef struct DmuCycleStart
 {
+	Oid			users;			/* the users table, which is the datamart */
+	const char *users_name;		/* its name, quoted */
 	const char *role_name;
 	TimestampTz started_at;
 	int64		time_limit;		/* milliseconds, 0 = none */
@@ -24,6 +26,7 @@ typedef struct DmuCycleStart
 typedef struct DmuCycleEnd
 {
 	const DmuCycleResult *result;
+	Oid			users;			/* the users table */
 	int32		max_users;
 	int64		prioritisation_usec;
 	const char *message;		/* or NULL */
@@ -33,10 +36,11 @@ typedef struct DmuCycleEnd
 } DmuCycleEnd;
 
 /*
- * The ids of the cycles whose row says running, palloc'd in the current
- * context; returns how many.
+ * The ids of the cycles of a datamart, that of the users table, whose row says
+ * running, and of those whose users table is gone; palloc'd in the current
+ * context.  Returns how many.
  */
-extern int	dmu_history_list_running(int64 **cycle_ids);
+extern int	dmu_history_list_running(Oid users, int64 **cycle_ids);
 
 /*
  * Marks those of the given cycles as aborted that still say running; their
@@ -51,7 +55,8 @@ extern int64 dmu_history_begin(const DmuCycleStart *start);
 
 /*
  * Writes down how a cycle ended, and removes what is older than
- * "retention" seconds (0 = nothing).
+ * "retention" seconds (0 = nothing) of this datamart, and of those whose users
+ * table is gone.
  */
 extern void dmu_history_end(const DmuCycleEnd *end, int retention);
 

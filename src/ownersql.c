@@ -7,7 +7,8 @@
  *		be able to write them by himself.  So all SQL on them runs as their
  *		owner, with a search_path that holds nothing but pg_catalog, and under
  *		SECURITY_RESTRICTED_OPERATION, so that nothing it fires can change the
- *		session.
+ *		session.  A statement does not run at all where one of its tables has a
+ *		trigger, a rule or a policy that somebody has put there.
  *
  *		This file knows neither what the tables are for nor who writes them.
  *
@@ -24,6 +25,7 @@
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "compat.h"
 #include "datamart_users.h"
 #include "executor/spi.h"
@@ -37,11 +39,16 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #define MAX_PARAMS 16
+
+/* What the names of all our tables begin with. */
+#define TABLE_PREFIX DMU_EXTENSION_NAME "_"
 
 /*
  * How long we wait for somebody who has locked one of the tables, or a row in
@@ -103,7 +110,8 @@ dmu_owner_enter(DmuOwnerScope *scope)
 {
 	Oid			owner = dmu_owner_role();
 
-	scope->schema = pstrdup(quote_identifier(get_namespace_name(extension_schema())));
+	scope->schema_oid = extension_schema();
+	scope->schema = pstrdup(quote_identifier(get_namespace_name(scope->schema_oid)));
 	GetUserIdAndSecContext(&scope->role, &scope->security_context);
 	SetUserIdAndSecContext(owner,
 						   scope->security_context |
@@ -134,6 +142,82 @@ dmu_owner_leave(DmuOwnerScope *scope)
 	pfree(scope->schema);
 }
 
+/* True if what an event would fire is not the server's own. */
+static bool
+has_foreign_code(Relation relation)
+{
+	const TriggerDesc *triggers = relation->trigdesc;
+
+	if (relation->rd_rules != NULL ||
+		check_enable_rls(RelationGetRelid(relation), InvalidOid, true) == RLS_ENABLED)
+		return true;
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (!trigger->tgisinternal &&
+			trigger->tgenabled != TRIGGER_DISABLED)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whatever fires on a table does so with the rights of our owner, and it takes
+ * no more than a TRIGGER privilege to put it there.  The lock, which lasts
+ * until the end of the transaction, keeps it from coming after the look; it is
+ * the one that the statement needs anyway.
+ */
+static void
+refuse_foreign_code(const DmuOwnerScope *scope, Oid table, LOCKMODE lockmode,
+					bool with_children)
+{
+	Relation	relation = table_open(table, lockmode);
+
+	if (has_foreign_code(relation))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s.%s has a trigger, a rule or a forced row-level security policy",
+						scope->schema, RelationGetRelationName(relation)),
+				 errdetail("It would run with the rights of role \"%s\", which owns the extension's tables.",
+						   GetUserNameFromId(GetUserId(), false)),
+				 errhint("Drop or disable it, and see who has the privilege TRIGGER on the table.")));
+
+	/* A cascading delete fires those of the tables that it goes on to. */
+	for (int i = 0; with_children && relation->trigdesc != NULL &&
+		 i < relation->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &relation->trigdesc->triggers[i];
+		Oid			child = trigger->tgconstrrelid;
+		char	   *name;
+
+		if (!OidIsValid(child) ||
+			RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_PK ||
+			get_rel_namespace(child) != scope->schema_oid)
+			continue;
+		name = get_rel_name(child);
+		if (name != NULL && strncmp(name, TABLE_PREFIX, strlen(TABLE_PREFIX)) == 0)
+			refuse_foreign_code(scope, child, lockmode, false);
+	}
+	table_close(relation, NoLock);
+}
+
+/* The table that follows a %s in a statement of ours. */
+static void
+check_table(const DmuOwnerScope *scope, const char *mark, int expected)
+{
+	const char *name = mark + strlen("%s.");
+	size_t		length = strspn(name, "abcdefghijklmnopqrstuvwxyz_");
+	bool		reads = (expected == SPI_OK_SELECT);
+	Oid			table = get_relname_relid(pnstrdup(name, length),
+										  scope->schema_oid);
+
+	if (!OidIsValid(table))
+		elog(ERROR, "there is no table %s", name);
+	refuse_foreign_code(scope, table,
+						reads ? AccessShareLock : RowExclusiveLock, !reads);
+}
+
 static void
 execute(const DmuOwnerScope *scope, const char *format, bool read_only,
 		int expected, int nparams, const DmuParam *params)
@@ -150,6 +234,9 @@ execute(const DmuOwnerScope *scope, const char *format, bool read_only,
 	initStringInfo(&sql);
 	while ((mark = strstr(rest, "%s")) != NULL)
 	{
+		/* LOCK TABLE fires nothing, and may have to do without waiting. */
+		if (expected != SPI_OK_UTILITY)
+			check_table(scope, mark, expected);
 		appendBinaryStringInfo(&sql, rest, mark - rest);
 		appendStringInfoString(&sql, scope->schema);
 		rest = mark + 2;

@@ -19,7 +19,8 @@ typedef struct DmuOwnerScope
 	int			security_context;
 	int			guc_level;
 	bool		pushed_snapshot;
-	char	   *schema;			/* of the extension, quoted */
+	Oid			schema_oid;		/* of the extension */
+	char	   *schema;			/* the same, quoted */
 } DmuOwnerScope;
 
 /* One parameter of a statement. */
@@ -56,7 +57,9 @@ extern void dmu_owner_leave(DmuOwnerScope *scope);
 /*
  * Runs one statement; every %s in it stands for the extension's schema.  It
  * sees everything committed until now, unless the transaction has a fixed
- * snapshot.  Raises an error if its SPI result is not the expected one.
+ * snapshot.  Raises an error if its SPI result is not the expected one, and
+ * 55000 if a table behind a %s has a trigger, a rule or a policy that would
+ * run as the owner.
  */
 extern void dmu_owner_run(const DmuOwnerScope *scope, const char *format,
 						  int expected, int nparams, const DmuParam *params);

@@ -11,26 +11,47 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_parameter_acl.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "compat.h"
 #include "datamart_users.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "privilege.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
+#include "utils/syscache.h"
 
-/* These decide what a cycle runs. */
-static const char *const code_settings[] = {
-	DMU_EXTENSION_NAME ".facts_table",
-	DMU_EXTENSION_NAME ".users_table",
-	DMU_EXTENSION_NAME ".procedure",
-	DMU_EXTENSION_NAME ".worker_settings",
+/* A setting that decides over more than how fast a cycle is. */
+typedef struct DecisiveSetting
+{
+	const char *name;
+	bool		runs;			/* it decides what SQL is run */
+	bool		is_path;		/* it does so in every plain session, too */
+} DecisiveSetting;
+
+/*
+ * Those that do not run anything decide which datamart users fail, and for how
+ * long they are left out.
+ */
+static const DecisiveSetting decisive_settings[] = {
+	{DMU_EXTENSION_NAME ".facts_table", true, false},
+	{DMU_EXTENSION_NAME ".users_table", true, false},
+	{DMU_EXTENSION_NAME ".procedure", true, false},
+	{DMU_EXTENSION_NAME ".worker_settings", true, false},
+	{"search_path", true, true},
+	{DMU_EXTENSION_NAME ".user_timeout", false, false},
+	{DMU_EXTENSION_NAME ".retry_delay", false, false},
+	{DMU_EXTENSION_NAME ".retry_delay_max", false, false},
 };
 
 /* "what" is the object as GRANT names it, "kind" as a message does. */
@@ -108,27 +129,150 @@ dmu_privilege_procedure(Oid procedure)
 		 psprintf("PROCEDURE %s", signature));
 }
 
+/*
+ * True if a role that cannot become the current one may have written the
+ * setting into postgresql.auto.conf, since it was granted ALTER SYSTEM on it.
+ * For PUBLIC, "stranger" gets InvalidOid.
+ */
+static bool
+granted_to_stranger(const char *name, Oid *stranger)
+{
+	char	   *folded = convert_GUC_name_for_parameter_acl(name);
+	HeapTuple	tuple = SearchSysCache1(PARAMETERACLNAME,
+										CStringGetTextDatum(folded));
+	bool		found = false;
+	bool		isnull;
+	Datum		acl;
+	Datum	   *items;
+	int			nitems;
+	int16		length;
+	bool		byval;
+	char		align;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	acl = SysCacheGetAttr(PARAMETERACLNAME, tuple,
+						  Anum_pg_parameter_acl_paracl, &isnull);
+	if (!isnull)
+	{
+		get_typlenbyvalalign(ACLITEMOID, &length, &byval, &align);
+		deconstruct_array((ArrayType *) DatumGetAclPCopy(acl), ACLITEMOID,
+						  length, byval, align, &items, NULL, &nitems);
+		for (int i = 0; i < nitems && !found; i++)
+		{
+			const AclItem *item = DatumGetAclItemP(items[i]);
+
+			*stranger = item->ai_grantee;
+			found = (ACLITEM_GET_PRIVS(*item) & ACL_ALTER_SYSTEM) != 0 &&
+				(item->ai_grantee == ACL_ID_PUBLIC ||
+				 !dmu_can_become(item->ai_grantee, GetUserId()));
+		}
+	}
+	ReleaseSysCache(tuple);
+	return found;
+}
+
+static Oid
+database_owner(void)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID,
+										ObjectIdGetDatum(MyDatabaseId));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for database %u", MyDatabaseId);
+	owner = ((Form_pg_database) GETSTRUCT(tuple))->datdba;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * True if somebody may have given the setting its value who could not become
+ * the current role; "setter" is that role, InvalidOid if it cannot be named.
+ *
+ * The server remembers the role for what a session did.  For the values that
+ * a session begins with it does not: those count as whoever may put one there.
+ */
+static bool
+set_by_stranger(const struct config_generic *setting, Oid *setter)
+{
+	*setter = InvalidOid;
+	switch (setting->source)
+	{
+		case PGC_S_DEFAULT:
+		case PGC_S_DYNAMIC_DEFAULT:
+		case PGC_S_ENV_VAR:
+		case PGC_S_ARGV:
+		case PGC_S_GLOBAL:
+			/* The server's own administrators. */
+			return false;
+		case PGC_S_FILE:
+			return granted_to_stranger(setting->name, setter);
+		case PGC_S_DATABASE:
+			*setter = database_owner();
+			break;
+		case PGC_S_USER:
+		case PGC_S_DATABASE_USER:
+			/* Whoever else may change it may become that role, too. */
+			*setter = GetAuthenticatedUserId();
+			break;
+		case PGC_S_CLIENT:
+		case PGC_S_SESSION:
+			*setter = setting->srole;
+			break;
+		case PGC_S_OVERRIDE:
+		case PGC_S_INTERACTIVE:
+		case PGC_S_TEST:
+			/* Some library's doing, for whomever. */
+			return true;
+	}
+	return !OidIsValid(*setter) || !dmu_can_become(*setter, GetUserId());
+}
+
+static void
+refuse_setting(const struct config_generic *setting, Oid setter)
+{
+	const char *current = GetUserNameFromId(GetUserId(), false);
+	const char *name = OidIsValid(setter) ? GetUserNameFromId(setter, true) : NULL;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 name != NULL ?
+			 errmsg("setting %s comes from role \"%s\", which cannot become role \"%s\"",
+					setting->name, name, current) :
+			 errmsg("setting %s may come from somebody who cannot become role \"%s\"",
+					setting->name, current),
+			 setting->source == PGC_S_DATABASE ?
+			 errdetail("It would decide what is done with the rights of role \"%s\", and what ALTER DATABASE sets counts as set by the owner of the database.",
+					   current) :
+			 errdetail("It would decide what is done with the rights of role \"%s\".",
+					   current),
+			 InLocalUserIdChange() ?
+			 errhint("Set it in the function that lends its rights, with ALTER FUNCTION ... SET %s.",
+					 setting->name) :
+			 errhint("Set it for the role, with ALTER ROLE %s SET %s, or in the session.",
+					 quote_identifier(current), setting->name)));
+}
+
 void
 dmu_privilege_settings(void)
 {
-	for (int i = 0; i < (int) lengthof(code_settings); i++)
+	for (int i = 0; i < (int) lengthof(decisive_settings); i++)
 	{
-		const struct config_generic *setting = dmu_find_setting(code_settings[i]);
-		Oid			setter = setting->srole;
+		const DecisiveSetting *decisive = &decisive_settings[i];
+		const struct config_generic *setting = dmu_find_setting(decisive->name);
+		Oid			setter;
 
-		/* Whoever sets it by ALTER ROLE, the server itself puts it in force. */
-		if (setting->source == PGC_S_USER ||
-			setting->source == PGC_S_DATABASE_USER)
-			setter = GetAuthenticatedUserId();
-		if (!is_member_of_role(setter, GetUserId()))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("setting %s comes from role \"%s\", which is not a member of role \"%s\"",
-							setting->name, GetUserNameFromId(setter, true),
-							GetUserNameFromId(GetUserId(), true)),
-					 errdetail("It would decide what is run with the rights of role \"%s\".",
-							   GetUserNameFromId(GetUserId(), true)),
-					 errhint("Set it in the function that lends its rights, with ALTER FUNCTION ... SET %s.",
-							 setting->name)));
+		/*
+		 * How long others have to wait, and in which schemas names are found,
+		 * is for the administration of a database to say; but not for whoever
+		 * borrows a role's rights.
+		 */
+		if (!decisive->runs && setting->source < PGC_S_USER)
+			continue;
+		if (decisive->is_path && !InLocalUserIdChange())
+			continue;
+		if (set_by_stranger(setting, &setter))
+			refuse_setting(setting, setter);
 	}
 }

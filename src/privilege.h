@@ -37,9 +37,11 @@ extern void dmu_privilege_relation(Oid relation, const char *name,
 extern void dmu_privilege_procedure(Oid procedure);
 
 /*
- * Whoever set one of the settings that decide what a cycle runs must be able
- * to become the current role anyway.  Else a SECURITY DEFINER function would
- * lend the rights of its owner to the SQL of whoever may call it.
+ * Whoever set one of the settings that decide what a cycle runs, or for how
+ * long it leaves out whoever fails, must be able to become the current role
+ * anyway.  Else a SECURITY DEFINER function would lend the rights of its owner
+ * to the SQL of whoever may call it, and the owner of a database those of
+ * whoever works in it.
  */
 extern void dmu_privilege_settings(void);
 

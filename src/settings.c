@@ -44,6 +44,7 @@ int			dmu_retry_delay_max = 24 * 60 * 60;
 int			dmu_progress_interval = 5000;
 int			dmu_log_every_users = 100;
 int			dmu_history_retention = 30 * 24 * 60 * 60;
+bool		dmu_failure_texts = true;
 int			dmu_recency_days[DMU_NRECENCY] = {7, 30, 90};
 int			dmu_activity_thresholds[DMU_NACTIVITY] = {100, 10};
 
@@ -60,55 +61,59 @@ typedef struct IntSetting
 	int		   *variable;
 	int			min;
 	int			max;
+	GucContext	context;
 	int			flags;
 } IntSetting;
 
-/* The variables' initial values are the defaults. */
+/*
+ * The variables' initial values are the defaults.  What decides over rows of
+ * others is for superusers and whom they grant it.
+ */
 static const IntSetting int_settings[] = {
 	{PREFIX "max_users_per_cycle",
 		"Sets the maximum number of datamart users that one cycle refreshes.",
 		"The others stay modified and wait for the next cycle.",
-	&dmu_max_users_per_cycle, 1, DMU_MAX_USERS, 0},
+	&dmu_max_users_per_cycle, 1, DMU_MAX_USERS, PGC_USERSET, 0},
 	{PREFIX "max_workers",
 		"Sets the maximum number of processes that work on one cycle.",
 		"0 means the processors that the server may use minus one.",
-	&dmu_max_workers, 0, DMU_MAX_WORKERS, 0},
+	&dmu_max_workers, 0, DMU_MAX_WORKERS, PGC_USERSET, 0},
 	{PREFIX "catchup_threshold",
 		"Sets the backlog from which on a cycle takes catchup_max_users datamart users.",
 		"It applies where the caller gives no number of datamart users; 0 turns it off.",
-	&dmu_catchup_threshold, 0, INT_MAX, 0},
+	&dmu_catchup_threshold, 0, INT_MAX, PGC_USERSET, 0},
 	{PREFIX "catchup_max_users",
 		"Sets the maximum number of datamart users of a cycle that catches up.",
 		"0 turns catching up off.",
-	&dmu_catchup_max_users, 0, DMU_MAX_USERS, 0},
+	&dmu_catchup_max_users, 0, DMU_MAX_USERS, PGC_USERSET, 0},
 	{PREFIX "cycle_time_limit",
 		"Sets the time after which a cycle claims no further datamart users.",
 		"Those that are being refreshed are finished; 0 means no limit.",
-	&dmu_cycle_time_limit, 0, INT_MAX, GUC_UNIT_MS},
+	&dmu_cycle_time_limit, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS},
 	{PREFIX "user_timeout",
 		"Sets the maximum time that the refresh of one datamart user may take.",
 		"A datamart user that takes longer fails alone; 0 means no limit.",
-	&dmu_user_timeout, 0, INT_MAX, GUC_UNIT_MS},
+	&dmu_user_timeout, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS},
 	{PREFIX "retry_delay",
 		"Sets the time that a datamart user is left out after its first failure.",
 		"The time doubles with each further failure in a row.",
-	&dmu_retry_delay, 0, INT_MAX, GUC_UNIT_S},
+	&dmu_retry_delay, 0, INT_MAX, PGC_USERSET, GUC_UNIT_S},
 	{PREFIX "retry_delay_max",
 		"Sets the longest time that a datamart user is left out after a failure.",
 		NULL,
-	&dmu_retry_delay_max, 0, INT_MAX, GUC_UNIT_S},
+	&dmu_retry_delay_max, 0, INT_MAX, PGC_USERSET, GUC_UNIT_S},
 	{PREFIX "progress_interval",
 		"Sets the time between two progress notices to the waiting caller.",
 		"0 means no notices.",
-	&dmu_progress_interval, 0, INT_MAX, GUC_UNIT_MS},
+	&dmu_progress_interval, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS},
 	{PREFIX "log_every_users",
 		"Sets after how many datamart users each worker logs its progress.",
 		"0 means never.",
-	&dmu_log_every_users, 0, INT_MAX, 0},
+	&dmu_log_every_users, 0, INT_MAX, PGC_USERSET, 0},
 	{PREFIX "history_retention",
 		"Sets the age from which on finished cycles leave the history.",
 		"0 keeps all of them.",
-	&dmu_history_retention, 0, INT_MAX, GUC_UNIT_S},
+	&dmu_history_retention, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S},
 };
 
 static const char *const string_settings[] = {
@@ -120,6 +125,8 @@ static const char *const string_settings[] = {
 	PREFIX "activity_thresholds",
 };
 
+#define FAILURE_TEXTS PREFIX "failure_texts"
+
 /* See dmu_settings_refuse_rejected(). */
 typedef struct Placeholder
 {
@@ -127,7 +134,7 @@ typedef struct Placeholder
 	const char *value;
 } Placeholder;
 
-static Placeholder placeholders[lengthof(int_settings) + lengthof(string_settings)];
+static Placeholder placeholders[lengthof(int_settings) + lengthof(string_settings) + 1];
 static int	nplaceholders = 0;
 
 static bool
@@ -275,6 +282,16 @@ define_order_settings(void)
 							   assign_activity_thresholds, NULL);
 }
 
+static void
+define_privacy_settings(void)
+{
+	DefineCustomBoolVariable(FAILURE_TEXTS,
+							 "Sets whether the extension's tables keep the texts of errors.",
+							 "Such texts can quote rows of the warehouse, and pg_monitor reads them.",
+							 &dmu_failure_texts, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+}
+
 /* A value that was there before the library. */
 static void
 save_placeholder(const char *name)
@@ -289,13 +306,10 @@ save_placeholder(const char *name)
 															  value);
 }
 
-/* Tries a value without taking it. */
 static bool
-try_value(const Placeholder *placeholder, int elevel)
+is_default(const Placeholder *placeholder)
 {
-	return set_config_option(placeholder->name, placeholder->value,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET,
-							 false, elevel, false) != 0;
+	return dmu_find_setting(placeholder->name)->source == PGC_S_DEFAULT;
 }
 
 void
@@ -303,8 +317,11 @@ dmu_settings_refuse_rejected(void)
 {
 	for (int i = 0; i < nplaceholders; i++)
 	{
-		if (dmu_find_setting(placeholders[i].name)->source == PGC_S_DEFAULT)
-			(void) try_value(&placeholders[i], ERROR);
+		if (is_default(&placeholders[i]))
+			(void) set_config_option(placeholders[i].name,
+									 placeholders[i].value,
+									 PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SET, false, ERROR, false);
 	}
 }
 
@@ -317,6 +334,7 @@ dmu_settings_init(void)
 		save_placeholder(int_settings[i].name);
 	for (int i = 0; i < (int) lengthof(string_settings); i++)
 		save_placeholder(string_settings[i]);
+	save_placeholder(FAILURE_TEXTS);
 
 	for (int i = 0; i < (int) lengthof(int_settings); i++)
 	{
@@ -324,16 +342,17 @@ dmu_settings_init(void)
 
 		DefineCustomIntVariable(s->name, s->short_desc, s->long_desc,
 								s->variable, *s->variable, s->min, s->max,
-								PGC_USERSET, s->flags, NULL, NULL, NULL);
+								s->context, s->flags, NULL, NULL, NULL);
 	}
 	define_warehouse_settings();
 	define_order_settings();
+	define_privacy_settings();
 	MarkGUCPrefixReserved(DMU_EXTENSION_NAME);
 
 	/* Those that were taken over are of no interest any more. */
 	for (int i = 0; i < nplaceholders; i++)
 	{
-		if (!try_value(&placeholders[i], DEBUG5))
+		if (is_default(&placeholders[i]))
 			placeholders[nrejected++] = placeholders[i];
 	}
 	nplaceholders = nrejected;

@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * settings.h
- *		The datamart_users.* settings.  All of them are USERSET: they decide
- *		what the caller's own cycle does, with the caller's own rights.
+ *		The datamart_users.* settings.  Those that decide what the caller's own
+ *		cycle does, with the caller's own rights, are USERSET.  What decides
+ *		over rows of others, or over what others may read, is SUSET.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,6 +31,7 @@ extern int	dmu_retry_delay_max;	/* seconds */
 extern int	dmu_progress_interval;	/* milliseconds, 0 = no NOTICE */
 extern int	dmu_log_every_users;	/* datamart users per worker, 0 = none */
 extern int	dmu_history_retention;	/* seconds, 0 = keep all */
+extern bool dmu_failure_texts;	/* false: no error texts in our tables */
 
 /* recency_days and activity_thresholds, parsed by their hooks. */
 extern int	dmu_recency_days[DMU_NRECENCY]; /* days, ascending */

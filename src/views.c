@@ -197,7 +197,8 @@ datamart_users_get_backlog(PG_FUNCTION_ARGS)
 		TIMESTAMP_NOEND(backlog.priorities[p].held_until);
 		TIMESTAMP_NOEND(backlog.priorities[p].oldest_action_at);
 	}
-	backlog.nfailures = dmu_failures_list(&backlog.failures);
+	backlog.nfailures = dmu_failures_list(warehouse->users,
+										  &backlog.failures);
 	dmu_priority_look(warehouse, NULL, 0, &waiting);
 	dmu_priority_run(warehouse, &waiting, 0, count_waiting, &backlog);
 

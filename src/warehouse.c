@@ -197,13 +197,36 @@ require_updatable(Oid users)
 						 users_setting.name)));
 }
 
+/* Returns the base type of its key. */
+static Oid
+resolve_users(Oid *users)
+{
+	Oid			key_type;
+
+	*users = resolve_relation(&users_setting);
+	key_type = require_column(*users, &users_setting,
+							  DMU_COL_USER_KEY, &key_types);
+	(void) require_column(*users, &users_setting,
+						  DMU_COL_MODIFIED, &flag_types);
+	require_updatable(*users);
+	return key_type;
+}
+
+/* To be the first to look at the settings: nobody's else lead anywhere. */
+static void
+check_settings(void)
+{
+	dmu_privilege_settings();
+	dmu_settings_refuse_rejected();
+}
+
 DmuWarehouse *
 dmu_warehouse_resolve(void)
 {
 	DmuWarehouse *warehouse = palloc0(sizeof(DmuWarehouse));
 	Oid			key_type;
 
-	dmu_settings_refuse_rejected();
+	check_settings();
 	warehouse->facts = resolve_relation(&facts_setting);
 	(void) require_column(warehouse->facts, &facts_setting,
 						  DMU_COL_FACT_KEY, &key_types);
@@ -211,12 +234,7 @@ dmu_warehouse_resolve(void)
 						  DMU_COL_ACTION_AT, &time_types);
 	warehouse->facts_name = qualified_relation(warehouse->facts);
 
-	warehouse->users = resolve_relation(&users_setting);
-	key_type = require_column(warehouse->users, &users_setting,
-							  DMU_COL_USER_KEY, &key_types);
-	(void) require_column(warehouse->users, &users_setting,
-						  DMU_COL_MODIFIED, &flag_types);
-	require_updatable(warehouse->users);
+	key_type = resolve_users(&warehouse->users);
 	warehouse->users_name = qualified_relation(warehouse->users);
 
 	warehouse->procedure = dmu_procedure_resolve(key_type,
@@ -256,21 +274,39 @@ dmu_warehouse_resolve_again(Oid users)
 	return warehouse;
 }
 
+static void
+check_users_privileges(Oid users, const char *users_name, bool for_refresh)
+{
+	dmu_privilege_schema(get_rel_namespace(users));
+	dmu_privilege_relation(users, users_name,
+						   ACL_SELECT, DMU_COL_USER_KEY, DMU_COL_MODIFIED);
+	if (for_refresh)
+		dmu_privilege_relation(users, users_name,
+							   ACL_UPDATE, DMU_COL_MODIFIED, NULL);
+}
+
+Oid
+dmu_warehouse_resolve_users(char **users_name)
+{
+	Oid			users;
+
+	check_settings();
+	(void) resolve_users(&users);
+	*users_name = qualified_relation(users);
+	check_users_privileges(users, *users_name, true);
+	return users;
+}
+
 void
 dmu_warehouse_check_privileges(const DmuWarehouse *warehouse, bool for_refresh)
 {
-	dmu_privilege_settings();
 	dmu_privilege_schema(get_rel_namespace(warehouse->facts));
 	dmu_privilege_relation(warehouse->facts, warehouse->facts_name,
 						   ACL_SELECT, DMU_COL_FACT_KEY, DMU_COL_ACTION_AT);
-	dmu_privilege_schema(get_rel_namespace(warehouse->users));
-	dmu_privilege_relation(warehouse->users, warehouse->users_name,
-						   ACL_SELECT, DMU_COL_USER_KEY, DMU_COL_MODIFIED);
+	check_users_privileges(warehouse->users, warehouse->users_name, for_refresh);
 	if (!for_refresh)
 		return;
 
-	dmu_privilege_relation(warehouse->users, warehouse->users_name,
-						   ACL_UPDATE, DMU_COL_MODIFIED, NULL);
 	dmu_privilege_schema(get_func_namespace(warehouse->procedure));
 	dmu_privilege_procedure(warehouse->procedure);
 }

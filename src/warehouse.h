@@ -28,8 +28,8 @@ typedef struct DmuWarehouse
 } DmuWarehouse;
 
 /*
- * Looks up facts_table, users_table and procedure with the caller's
- * search_path; the result is palloc'd in the current context.  Takes no lock
+ * Makes sure of who set the settings (42501, see dmu_privilege_settings), and
+ * looks up facts_table, users_table and procedure with the caller's search_path; the result is palloc'd in the current context.  Takes no lock
  * that outlives the call.  Raises, with a hint that names the setting:
  * 42602 invalid_name, 42P01 undefined_table, 42809 wrong_object_type,
  * 42703 undefined_column, 42804 datatype_mismatch, 42883 undefined_function,
@@ -49,6 +49,12 @@ extern Oid	dmu_warehouse_find_users(void);
  * if users_table leads to another relation by now.
  */
 extern DmuWarehouse *dmu_warehouse_resolve_again(Oid users);
+
+/*
+ * The users table alone, for what concerns the failures of its datamart: the
+ * same errors, and those of a role that may not read or clear the flag.
+ */
+extern Oid	dmu_warehouse_resolve_users(char **users_name);
 
 /*
  * Raises 42501 insufficient_privilege, with the GRANT to issue as hint, if

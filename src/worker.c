@@ -44,6 +44,16 @@ typedef struct WorkerRun
 	DmuError	error;			/* of the last datamart user */
 } WorkerRun;
 
+/* The users table of the process's one cycle. */
+static Oid	users_table = InvalidOid;
+
+/* DmuBeforeClear */
+static void
+clear_failure(int64 dimension_user_id)
+{
+	dmu_failures_clear(users_table, dimension_user_id);
+}
+
 /* True if no further datamart user is to be claimed. */
 static bool
 must_stop(WorkerRun *run)
@@ -86,8 +96,10 @@ dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
 	PG_TRY();
 	{
 		dmu_session_begin();
-		dmu_failures_record(dimension_user_id, control->head.cycle_id, error,
-							dmu_retry_delay, dmu_retry_delay_max, nowait);
+		dmu_failures_record(control->request.users,
+							control->request.users_name, dimension_user_id,
+							control->head.cycle_id, error, dmu_retry_delay,
+							dmu_retry_delay_max, nowait);
 		dmu_session_commit(context);
 	}
 	PG_CATCH();
@@ -206,7 +218,9 @@ note_suspect(WorkerRun *run, const DmuQueueEntry *entry)
 
 	PG_TRY();
 	{
-		dmu_failures_note_suspect(run->number, entry->dimension_user_id,
+		dmu_failures_note_suspect(run->control->request.users,
+								  run->control->request.users_name,
+								  run->number, entry->dimension_user_id,
 								  run->control->head.cycle_id);
 		noted = true;
 	}
@@ -248,7 +262,7 @@ work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
 	*outcome = DMU_FAILED;
 	if (!run->control->follows_crash || note_suspect(run, entry))
 		*outcome = dmu_refresh(run->refresher, entry->dimension_user_id,
-							   entry->has_failure ? dmu_failures_clear : NULL,
+							   entry->has_failure ? clear_failure : NULL,
 							   &run->error);
 	HOLD_CANCEL_INTERRUPTS();
 	out_of_time = dmu_watchdog_end();
@@ -330,6 +344,7 @@ dmu_worker_run(DmuControl *control, int number)
 	run->control = control;
 	run->number = number;
 	run->slot = &control->slots[number - 1];
+	users_table = control->request.users;
 	if (queue != NULL)
 		prepare_run(run);
 	dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
@@ -354,7 +369,7 @@ dmu_worker_run(DmuControl *control, int number)
 	}
 
 	if (control->follows_crash)
-		dmu_failures_forget_suspect(number);
+		dmu_failures_forget_suspect(control->request.users, number);
 	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 	debug_query_string = NULL;
 	pgstat_report_activity(STATE_IDLE, NULL);

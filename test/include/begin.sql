@@ -54,4 +54,21 @@ BEGIN
 END;
 $$;
 
+-- Rows of the extension's tables that a test makes up are of this datamart.
+CREATE PROCEDURE dwh.made_up_rows_are_mine()
+LANGUAGE plpgsql
+AS $$
+DECLARE
+	written regclass;
+BEGIN
+	FOR written IN SELECT attrelid FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+					WHERE attname = 'users_oid' AND relkind = 'r' AND relname LIKE 'datamart\_users\_%'
+	LOOP
+		EXECUTE format('ALTER TABLE %s ALTER users_oid SET DEFAULT %s, ALTER users_table SET DEFAULT %L',
+					   written, 'dwh.dimension_users'::regclass::oid, 'dwh.dimension_users');
+	END LOOP;
+END;
+$$;
+CALL dwh.made_up_rows_are_mine();
+
 \set ECHO :echo_of_test

@@ -35,7 +35,7 @@ BEGIN
 			 WHERE u.modified IS TRUE
 			   AND u.dimension_user_id NOT IN (
 					SELECT dimension_user_id FROM datamart_users_failures
-					 WHERE next_attempt_at > now()))
+					 WHERE next_attempt_at > now() AND users_oid = %L::regclass))
 		SELECT row_number() OVER (ORDER BY recency, activity, -actions, last IS NULL, last DESC, id),
 			   id,
 			   CASE recency WHEN 1 THEN 'critical' WHEN 2 THEN 'high' WHEN 3 THEN 'medium'
@@ -45,7 +45,8 @@ BEGIN
 		'{' || current_setting('datamart_users.recency_days') || '}',
 		'{' || current_setting('datamart_users.activity_thresholds') || '}',
 		current_setting('datamart_users.users_table'),
-		current_setting('datamart_users.facts_table'));
+		current_setting('datamart_users.facts_table'),
+		current_setting('datamart_users.users_table'));
 END;
 $$;
 

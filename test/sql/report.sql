@@ -132,6 +132,7 @@ CREATE DATABASE regress_dmu_report ENCODING 'LATIN1' LOCALE 'C' TEMPLATE templat
 SET client_encoding = 'UTF8';
 SET TimeZone = 'UTC';
 CREATE EXTENSION datamart_users;
+ALTER TABLE datamart_users_cycles ALTER users_oid SET DEFAULT 0, ALTER users_table SET DEFAULT '';
 INSERT INTO datamart_users_cycles
 	(status, role_name, started_at, finished_at, max_users, backlog,
 	 found, processed, failed, skipped, deferred, workers_requested, workers,

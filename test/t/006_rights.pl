@@ -273,7 +273,7 @@ for my $user (undef, 'etl')
 	my $who = $user // 'a superuser';
 
 	reset_warehouse($node, 'w', 6, 3 => q(DO 'BEGIN RAISE division_by_zero; END'));
-	$node->safe_psql('w', q(INSERT INTO datamart_users_failures SELECT 5, 1, now(), now(), now(), '22012', 'earlier', NULL, 1));
+	$node->safe_psql('w', q(INSERT INTO datamart_users_failures SELECT 5, 1, now(), now(), now(), '22012', 'earlier', NULL, 1, 'dwh.dimension_users'::regclass, 'dwh.dimension_users'));
 	my $queue = $node->safe_psql('w', 'SELECT * FROM public.datamart_users_queue()');
 	(undef, $stdout, $stderr) = run_psql($node, 'w', [
 		'SET search_path = evil, public, pg_catalog',
@@ -350,7 +350,7 @@ DECLARE
 BEGIN
 	FOREACH attempt IN ARRAY ARRAY[
 		'RESET ROLE', 'RESET SESSION AUTHORIZATION', 'SET ROLE postgres', 'ALTER ROLE mallory SUPERUSER',
-		'DELETE FROM public.datamart_users_cycles', 'INSERT INTO public.datamart_users_suspects VALUES (1, 1, 1)'] LOOP
+		'DELETE FROM public.datamart_users_cycles', 'INSERT INTO public.datamart_users_suspects VALUES (1, 1, 1, 1, 1)'] LOOP
 		BEGIN
 			EXECUTE attempt;
 			INSERT INTO trap.result VALUES (TG_TABLE_NAME || ' ' || attempt, current_user, NULL);
@@ -367,7 +367,7 @@ CREATE CONSTRAINT TRIGGER spring AFTER INSERT ON trap.deferred DEFERRABLE INITIA
 SQL
 reset_warehouse($node, 'w', 6, map { $_ => "INSERT INTO trap.log VALUES ($_); INSERT INTO trap.deferred VALUES ($_)" } 1 .. 6);
 # With a failure to clear, SQL of the extension's owner runs in between.
-$node->safe_psql('w', q(INSERT INTO datamart_users_failures SELECT i, 1, now(), now(), now(), '22012', 'earlier', NULL, 1 FROM generate_series(1, 6) i));
+$node->safe_psql('w', q(INSERT INTO datamart_users_failures SELECT i, 1, now(), now(), now(), '22012', 'earlier', NULL, 1, 'dwh.dimension_users'::regclass, 'dwh.dimension_users' FROM generate_series(1, 6) i));
 for (
 	[ 'etl', [$run] ],
 	[ undef, [ 'SET ROLE etl', $run ] ],

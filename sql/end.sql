@@ -1,0 +1,31 @@
+--
+-- Who may do what.  Default privileges of the owner may have given something
+-- to others when the objects were created, so this comes last and says all.
+-- Nothing is for PUBLIC: whoever may run cycles is granted EXECUTE by name.
+--
+CREATE FUNCTION pg_temp.datamart_users_revoke_all() RETURNS void
+AS 'MODULE_PATHNAME', 'datamart_users_revoke_all' LANGUAGE C;
+SELECT pg_temp.datamart_users_revoke_all();
+DROP FUNCTION pg_temp.datamart_users_revoke_all();
+
+GRANT SELECT ON
+	@extschema@.datamart_users_cycles,
+	@extschema@.datamart_users_cycle_priorities,
+	@extschema@.datamart_users_cycle_priority_rates,
+	@extschema@.datamart_users_cycle_profiles,
+	@extschema@.datamart_users_slowest,
+	@extschema@.datamart_users_failures,
+	@extschema@.datamart_users_metrics,
+	@extschema@.datamart_users_progress,
+	@extschema@.datamart_users_workers,
+	@extschema@.datamart_users_backlog
+TO pg_monitor;
+
+-- A view checks the rights on functions of whoever reads it.
+GRANT EXECUTE ON FUNCTION
+	@extschema@.datamart_users_get_progress,
+	@extschema@.datamart_users_get_workers,
+	@extschema@.datamart_users_get_backlog,
+	@extschema@.datamart_users_check,
+	@extschema@.datamart_users_report
+TO pg_monitor;

@@ -1,0 +1,96 @@
+/*-------------------------------------------------------------------------
+ *
+ * adopt.c
+ *		Rows of ours whose users table has another oid or another name by now.
+ *
+ *		A datamart is its users table, so our rows are keyed by that table's
+ *		oid: a name can be given to another table, and who may create a table
+ *		must not get at the rows of one that exists.  But a dump has the oids
+ *		of the database that it was taken from, and a table that was created
+ *		anew has another one.  So rows that stand under our name, and under an
+ *		oid that no users table has, are taken over.
+ *
+ *		After a dump and restore that oid may well be some other relation's;
+ *		hence the look at its columns.  Where that is a users table too, the
+ *		rows stay where they are: a back-off is forgotten at the worst.
+ *
+ *		This file knows nothing of cycles.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "adopt.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "ownersql.h"
+
+static void
+adopt_failures(const DmuOwnerScope *scope, const DmuParam *params)
+{
+	/* What has happened since counts, where both know a datamart user. */
+	dmu_owner_run(scope,
+				  "DELETE FROM %s.datamart_users_failures f"
+				  " WHERE " DMU_ORPHANED("f")
+				  "   AND EXISTS (SELECT FROM %s.datamart_users_failures n"
+				  "                WHERE n.users_oid = $1"
+				  "                  AND n.dimension_user_id = f.dimension_user_id)",
+				  SPI_OK_DELETE, 2, params);
+
+	/* Two dead tables of our name may know it, too. */
+	dmu_owner_run(scope,
+				  "DELETE FROM %s.datamart_users_failures f"
+				  " WHERE " DMU_ORPHANED("f")
+				  "   AND EXISTS (SELECT FROM %s.datamart_users_failures n"
+				  "                WHERE " DMU_ORPHANED("n")
+				  "                  AND n.dimension_user_id = f.dimension_user_id"
+				  "                  AND (n.last_failed_at, n.users_oid) > (f.last_failed_at, f.users_oid))",
+				  SPI_OK_DELETE, 2, params);
+	dmu_owner_run(scope,
+				  "UPDATE %s.datamart_users_failures f SET users_oid = $1"
+				  " WHERE " DMU_ORPHANED("f"),
+				  SPI_OK_UPDATE, 2, params);
+	dmu_owner_run(scope,
+				  "UPDATE %s.datamart_users_failures SET users_table = $2"
+				  " WHERE users_oid = $1 AND users_table <> $2",
+				  SPI_OK_UPDATE, 2, params);
+}
+
+static void
+adopt_history(const DmuOwnerScope *scope, const DmuParam *params)
+{
+	dmu_owner_run(scope,
+				  "UPDATE %s.datamart_users_cycles c SET users_oid = $1"
+				  " WHERE " DMU_ORPHANED("c"),
+				  SPI_OK_UPDATE, 2, params);
+	dmu_owner_run(scope,
+				  "UPDATE %s.datamart_users_cycles SET users_table = $2"
+				  " WHERE users_oid = $1 AND users_table <> $2",
+				  SPI_OK_UPDATE, 2, params);
+}
+
+static void
+adopt(Oid users, const char *users_name, bool history)
+{
+	DmuOwnerScope scope;
+	DmuParam	params[2];
+
+	dmu_owner_enter(&scope);
+	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[1] = dmu_param_text(users_name);
+	adopt_failures(&scope, params);
+	if (history)
+		adopt_history(&scope, params);
+	dmu_owner_leave(&scope);
+}
+
+void
+dmu_adopt_failures(Oid users, const char *users_name)
+{
+	adopt(users, users_name, false);
+}
+
+void
+dmu_adopt_all(Oid users, const char *users_name)
+{
+	adopt(users, users_name, true);
+}
