@@ -189,6 +189,7 @@ begin_cycle(Coordination *c)
 	start.workers_requested = control->request.workers;
 	dmu_adopt_all(start.users, start.users_name);
 	aborted = mark_aborted(control);
+	dmu_failures_forget_undo(start.users);
 	suspects = dmu_failures_settle_suspects(start.users, start.users_name,
 											control->follows_crash,
 											dmu_retry_delay,
@@ -227,6 +228,7 @@ add_to_queue(const DmuQueueRow *row, void *arg)
 	}
 
 	entry = &c->entries[c->nentries++];
+	entry->turn = DMU_TURN_FIRST;
 	entry->dimension_user_id = row->dimension_user_id;
 	entry->priority = dmu_priority_of(row->recency_class, row->activity_class);
 	entry->has_failure = dmu_failures_find(c->failures, c->nfailures,
@@ -308,6 +310,27 @@ launch_workers(Coordination *c)
 					control->head.cycle_id, 1 + c->nworkers)));
 }
 
+/*
+ * As worker 1.  Those that collided, with other workers maybe, come once more
+ * when nobody else works.
+ */
+static void
+work(Coordination *c)
+{
+	DmuWorker  *worker = dmu_worker_begin(c->control, DMU_COORDINATOR);
+
+	dmu_worker_first_turn(worker);
+	if (dmu_queue_stop(c->control) == DMU_STOP_NONE)
+	{
+		/* The timer would cancel the waiting; that has its own way out. */
+		dmu_watchdog_stop();
+		dmu_finish_wait(c->control, c->workers, c->nworkers);
+		dmu_watchdog_start(c->control);
+		dmu_worker_second_turn(worker);
+	}
+	dmu_worker_end(worker);
+}
+
 /* An error that ends the cycle, on its way to history and caller. */
 static void
 note_error(Coordination *c, const DmuError *error)
@@ -355,7 +378,7 @@ dmu_coordinator_main(Datum main_arg)
 			begin_cycle(c);
 			prioritise(c);
 			launch_workers(c);
-			dmu_worker_run(c->control, DMU_COORDINATOR);
+			work(c);
 		}
 	}
 	PG_CATCH();
