@@ -20,6 +20,11 @@ DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 # Beyond the server's own flags; its headers do not name all parameters unused.
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter
 
+# What describes the shared memory of a cycle: processes whose libraries were
+# built from others must not share it.
+LAYOUT_HEADERS = datamart_users profile queue
+PG_CPPFLAGS = -DDMU_LAYOUT=$(shell cat $(LAYOUT_HEADERS:%=$(here)/src/%.h) | cksum | cut -d ' ' -f 1)
+
 # Looked for when tests run only: a package may come without them.
 REGRESS = $(call stems,test/sql/,.sql)
 # The tester would prefer a file of ours in sql/ to a test of the same name.

@@ -15,6 +15,7 @@ GRANT SELECT ON
 	@extschema@.datamart_users_cycle_profiles,
 	@extschema@.datamart_users_slowest,
 	@extschema@.datamart_users_failures,
+	@extschema@.datamart_users_contention,
 	@extschema@.datamart_users_metrics,
 	@extschema@.datamart_users_progress,
 	@extschema@.datamart_users_workers,

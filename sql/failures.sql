@@ -44,7 +44,51 @@ COMMENT ON TABLE @extschema@.datamart_users_suspects IS 'What the workers of a c
 COMMENT ON COLUMN @extschema@.datamart_users_suspects.users_oid IS 'users table of the datamart';
 COMMENT ON COLUMN @extschema@.datamart_users_suspects.users_table IS 'its name';
 
+--
+-- What the failures of a running cycle have replaced.  If their error turns
+-- out to hit everybody, they are taken back; see src/trouble.c.
+--
+CREATE TABLE @extschema@.datamart_users_failures_undo (
+	users_oid oid NOT NULL,
+	dimension_user_id bigint NOT NULL,
+	cycle_id bigint NOT NULL,
+	sqlstate text NOT NULL,
+	previous @extschema@.datamart_users_failures,
+	PRIMARY KEY (users_oid, dimension_user_id)
+);
+
+COMMENT ON TABLE @extschema@.datamart_users_failures_undo IS 'What the failures of a running cycle have replaced in datamart_users_failures; empty between cycles';
+COMMENT ON COLUMN @extschema@.datamart_users_failures_undo.previous IS 'the row before; NULL = there was none';
+
+--
+-- Contention is no failure: nothing is wrong with the datamart user.  But one
+-- whose procedure always collides must not take the place of others.
+--
+CREATE TABLE @extschema@.datamart_users_contention (
+	dimension_user_id bigint NOT NULL,
+	deferrals integer NOT NULL,
+	first_deferred_at timestamptz NOT NULL,
+	last_deferred_at timestamptz NOT NULL,
+	next_attempt_at timestamptz NOT NULL,
+	sqlstate text NOT NULL,
+	message text NOT NULL,
+	cycle_id bigint NOT NULL,
+	users_oid oid NOT NULL,
+	users_table text NOT NULL,
+	PRIMARY KEY (users_oid, dimension_user_id)
+);
+CREATE INDEX datamart_users_contention_users_table_idx ON @extschema@.datamart_users_contention (users_table, users_oid);
+
+COMMENT ON TABLE @extschema@.datamart_users_contention IS 'Datamart users whose refresh kept colliding inside the procedure; the next successful one removes the row';
+COMMENT ON COLUMN @extschema@.datamart_users_contention.deferrals IS 'cycles in a row that deferred the datamart user';
+COMMENT ON COLUMN @extschema@.datamart_users_contention.next_attempt_at IS 'no cycle takes the datamart user before this time';
+COMMENT ON COLUMN @extschema@.datamart_users_contention.sqlstate IS 'of the last collision: 40001, 40P01 or 55P03';
+COMMENT ON COLUMN @extschema@.datamart_users_contention.message IS 'error of the last collision; it may quote rows of the warehouse (see datamart_users.failure_texts)';
+COMMENT ON COLUMN @extschema@.datamart_users_contention.users_oid IS 'users table of the datamart; only its own cycles look at the row';
+COMMENT ON COLUMN @extschema@.datamart_users_contention.users_table IS 'its name, which stays when the table has gone';
+
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_failures', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_contention', '');
 
 CREATE FUNCTION @extschema@.datamart_users_retry(dimension_user_id bigint DEFAULT NULL)
 RETURNS integer

@@ -23,7 +23,8 @@ CREATE TABLE @extschema@.datamart_users_cycles (
 	prioritisation_time interval,
 	message text,
 	users_oid oid NOT NULL,
-	users_table text NOT NULL
+	users_table text NOT NULL,
+	sqlstate text
 );
 CREATE INDEX datamart_users_cycles_started_at_idx ON @extschema@.datamart_users_cycles (started_at);
 CREATE INDEX datamart_users_cycles_running_idx ON @extschema@.datamart_users_cycles (users_oid) WHERE status = 'running';
@@ -45,6 +46,7 @@ COMMENT ON COLUMN @extschema@.datamart_users_cycles.workers_requested IS 'worker
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.workers IS 'workers that ran, the coordinator included';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.prioritisation_time IS 'time from the start of the cycle''s queries until its queue was filled';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.message IS 'why the cycle ended as it did, where there is something to say (see datamart_users.failure_texts)';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.sqlstate IS 'of the error that ended the cycle';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.users_oid IS 'users table of the datamart; a cycle touches only what belongs to its own';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.users_table IS 'its name, which stays when the table has gone';
 

@@ -24,35 +24,46 @@
 #include "executor/spi.h"
 #include "ownersql.h"
 
+/* Of a table that keeps one row for a datamart user; "latest" tells its age. */
 static void
-adopt_failures(const DmuOwnerScope *scope, const DmuParam *params)
+adopt_held(const DmuOwnerScope *scope, const DmuParam *params,
+		   const char *table, const char *latest)
 {
 	/* What has happened since counts, where both know a datamart user. */
 	dmu_owner_run(scope,
-				  "DELETE FROM %s.datamart_users_failures f"
-				  " WHERE " DMU_ORPHANED("f")
-				  "   AND EXISTS (SELECT FROM %s.datamart_users_failures n"
-				  "                WHERE n.users_oid = $1"
-				  "                  AND n.dimension_user_id = f.dimension_user_id)",
+				  psprintf("DELETE FROM %%s.%s f"
+						   " WHERE " DMU_ORPHANED("f")
+						   "   AND EXISTS (SELECT FROM %%s.%s n"
+						   "                WHERE n.users_oid = $1"
+						   "                  AND n.dimension_user_id = f.dimension_user_id)",
+						   table, table),
 				  SPI_OK_DELETE, 2, params);
 
 	/* Two dead tables of our name may know it, too. */
 	dmu_owner_run(scope,
-				  "DELETE FROM %s.datamart_users_failures f"
-				  " WHERE " DMU_ORPHANED("f")
-				  "   AND EXISTS (SELECT FROM %s.datamart_users_failures n"
-				  "                WHERE " DMU_ORPHANED("n")
-				  "                  AND n.dimension_user_id = f.dimension_user_id"
-				  "                  AND (n.last_failed_at, n.users_oid) > (f.last_failed_at, f.users_oid))",
+				  psprintf("DELETE FROM %%s.%s f"
+						   " WHERE " DMU_ORPHANED("f")
+						   "   AND EXISTS (SELECT FROM %%s.%s n"
+						   "                WHERE " DMU_ORPHANED("n")
+						   "                  AND n.dimension_user_id = f.dimension_user_id"
+						   "                  AND (n.%s, n.users_oid) > (f.%s, f.users_oid))",
+						   table, table, latest, latest),
 				  SPI_OK_DELETE, 2, params);
 	dmu_owner_run(scope,
-				  "UPDATE %s.datamart_users_failures f SET users_oid = $1"
-				  " WHERE " DMU_ORPHANED("f"),
+				  psprintf("UPDATE %%s.%s f SET users_oid = $1"
+						   " WHERE " DMU_ORPHANED("f"), table),
 				  SPI_OK_UPDATE, 2, params);
 	dmu_owner_run(scope,
-				  "UPDATE %s.datamart_users_failures SET users_table = $2"
-				  " WHERE users_oid = $1 AND users_table <> $2",
+				  psprintf("UPDATE %%s.%s SET users_table = $2"
+						   " WHERE users_oid = $1 AND users_table <> $2", table),
 				  SPI_OK_UPDATE, 2, params);
+}
+
+static void
+adopt_failures(const DmuOwnerScope *scope, const DmuParam *params)
+{
+	adopt_held(scope, params, "datamart_users_failures", "last_failed_at");
+	adopt_held(scope, params, "datamart_users_contention", "last_deferred_at");
 }
 
 static void

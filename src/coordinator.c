@@ -98,7 +98,7 @@ wait_for_orphans(Coordination *c)
 		{
 			ereport(WARNING,
 					(errmsg("datamart_users cycle " INT64_FORMAT ": workers of an earlier cycle have not ended within %d seconds",
-							c->control->cycle_id, DMU_ORPHAN_WAIT / 1000),
+							c->control->head.cycle_id, DMU_ORPHAN_WAIT / 1000),
 					 errdetail("The cycle goes on without waiting for them.")));
 			return;
 		}
@@ -162,7 +162,7 @@ begin_cycle(Coordination *c)
 	dmu_session_begin();
 	dmu_session_be_durable(control->identity.synchronous_commit);
 	dmu_owner_protect();
-	control->coordinator_pid = MyProcPid;
+	control->head.coordinator_pid = MyProcPid;
 	if (!dmu_directory_enter(control->request.users, c->handle))
 	{
 		dmu_progress_refuse_second(control->request.users);
@@ -189,13 +189,14 @@ begin_cycle(Coordination *c)
 	start.workers_requested = control->request.workers;
 	dmu_adopt_all(start.users, start.users_name);
 	aborted = mark_aborted(control);
+	dmu_failures_forget_undo(start.users);
 	suspects = dmu_failures_settle_suspects(start.users, start.users_name,
 											control->follows_crash,
 											dmu_retry_delay,
 											dmu_retry_delay_max);
 
 	/* Who sees the row finds the cycle; see mark_aborted(). */
-	control->cycle_id = dmu_history_begin(&start);
+	control->head.cycle_id = dmu_history_begin(&start);
 	dmu_session_commit(c->context);
 	c->begun = true;
 
@@ -204,7 +205,7 @@ begin_cycle(Coordination *c)
 	if (aborted > 0)
 		ereport(LOG,
 				(errmsg("datamart_users cycle " INT64_FORMAT ": marked an earlier cycle as aborted",
-						control->cycle_id),
+						control->head.cycle_id),
 				 control->follows_crash ?
 				 errdetail_plural("The server went down during that cycle; %d datamart user that was at work is treated as failed.",
 								  "The server went down during that cycle; %d datamart users that were at work are treated as failed.",
@@ -227,6 +228,7 @@ add_to_queue(const DmuQueueRow *row, void *arg)
 	}
 
 	entry = &c->entries[c->nentries++];
+	entry->turn = DMU_TURN_FIRST;
 	entry->dimension_user_id = row->dimension_user_id;
 	entry->priority = dmu_priority_of(row->recency_class, row->activity_class);
 	entry->has_failure = dmu_failures_find(c->failures, c->nfailures,
@@ -277,7 +279,7 @@ prioritise(Coordination *c)
 	dmu_queue_set_phase(control, DMU_PHASE_QUEUED);
 	ereport(LOG,
 			(errmsg("datamart_users cycle " INT64_FORMAT ": found %d datamart users to process (prioritised by relevance)",
-					control->cycle_id, control->found)));
+					control->head.cycle_id, control->found)));
 }
 
 static void
@@ -300,12 +302,33 @@ launch_workers(Coordination *c)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("datamart_users cycle " INT64_FORMAT ": started %d of %d workers",
-						control->cycle_id, 1 + c->nworkers, wanted),
+						control->head.cycle_id, 1 + c->nworkers, wanted),
 				 errhint("You might need to increase max_worker_processes.")));
 	dmu_queue_set_phase(control, DMU_PHASE_WORKING);
 	ereport(LOG,
 			(errmsg("datamart_users cycle " INT64_FORMAT ": using %d workers for datamart users",
-					control->cycle_id, 1 + c->nworkers)));
+					control->head.cycle_id, 1 + c->nworkers)));
+}
+
+/*
+ * As worker 1.  Those that collided, with other workers maybe, come once more
+ * when nobody else works.
+ */
+static void
+work(Coordination *c)
+{
+	DmuWorker  *worker = dmu_worker_begin(c->control, DMU_COORDINATOR);
+
+	dmu_worker_first_turn(worker);
+	if (dmu_queue_stop(c->control) == DMU_STOP_NONE)
+	{
+		/* The timer would cancel the waiting; that has its own way out. */
+		dmu_watchdog_stop();
+		dmu_finish_wait(c->control, c->workers, c->nworkers);
+		dmu_watchdog_start(c->control);
+		dmu_worker_second_turn(worker);
+	}
+	dmu_worker_end(worker);
 }
 
 /* An error that ends the cycle, on its way to history and caller. */
@@ -355,7 +378,7 @@ dmu_coordinator_main(Datum main_arg)
 			begin_cycle(c);
 			prioritise(c);
 			launch_workers(c);
-			dmu_worker_run(c->control, DMU_COORDINATOR);
+			work(c);
 		}
 	}
 	PG_CATCH();
@@ -363,7 +386,7 @@ dmu_coordinator_main(Datum main_arg)
 		dmu_error_catch(error, c->context);
 		note_error(c, error);
 		if (!c->begun)
-			c->control->cycle_id = 0;
+			c->control->head.cycle_id = 0;
 	}
 	PG_END_TRY();
 	dmu_watchdog_stop();

@@ -108,6 +108,23 @@ launch_cycle(OwnCycle *cycle, const DmuRequest *request)
 	on_dsm_detach(cycle->seg, leave_cycle, PointerGetDatum(cycle->control));
 }
 
+static void
+raise_terminated(const DmuControlHead *head)
+{
+	if (pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &head->refused)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the library of datamart_users was replaced after this session had loaded it"),
+				 errdetail("New processes load the new library, which lays out the shared memory in another way."),
+				 errhint("Reconnect, and call the function again.")));
+
+	ereport(ERROR,
+			(errcode(ERRCODE_ADMIN_SHUTDOWN),
+			 errmsg("the coordinator of the cycle was terminated"),
+			 errdetail("Its workers roll back what they were at; what they had committed stays."),
+			 errhint("The server log tells more.  The next cycle does what is left.")));
+}
+
 /*
  * True if the cycle is in the given phase or beyond.  The end of a cycle is
  * the end of its coordinator's process, so that its slot is free and its
@@ -123,11 +140,7 @@ reached(OwnCycle *cycle, DmuPhase wanted)
 	if (status == BGWH_STOPPED || status == BGWH_POSTMASTER_DIED)
 	{
 		if (phase != DMU_PHASE_FINISHED)
-			ereport(ERROR,
-					(errcode(ERRCODE_ADMIN_SHUTDOWN),
-					 errmsg("the coordinator of the cycle was terminated"),
-					 errdetail("Its workers roll back what they were at; what they had committed stays."),
-					 errhint("The server log tells more.  The next cycle does what is left.")));
+			raise_terminated(&cycle->control->head);
 		return true;
 	}
 	return phase >= wanted && wanted != DMU_PHASE_FINISHED;
@@ -221,7 +234,7 @@ dmu_cycle_start(const DmuRequest *request)
 	int64		cycle_id;
 
 	follow_cycle(&cycle, request, DMU_PHASE_RUNNING);
-	cycle_id = cycle.control->cycle_id;
+	cycle_id = cycle.control->head.cycle_id;
 	dsm_detach(cycle.seg);
 	return cycle_id;
 }
@@ -237,27 +250,42 @@ dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result)
 }
 
 /*
- * Follows another session's cycle until it ends or "timeout" milliseconds
- * have passed (negative: no limit).  False if its coordinator died.
+ * Waits until another session's cycle has ended or "timeout" milliseconds have
+ * passed (negative: no limit), which returns true.
  */
 static bool
-follow_running(DmuControl *control, int64 timeout, DmuCycleResult *result)
+follow_running(DmuControlHead *head, int64 timeout)
 {
 	TimestampTz start = GetCurrentTimestamp();
+	DmuControl *control = dmu_queue_whole(head);
 	bool		timed_out = false;
 	DmuWatch	watch;
 
 	dmu_watch_begin(&watch);
-	while (BackendPidGetProc(control->coordinator_pid) != NULL && !timed_out)
+	while (BackendPidGetProc(head->coordinator_pid) != NULL && !timed_out)
 	{
-		dmu_watch_look(&watch, control);
+		if (control != NULL)
+			dmu_watch_look(&watch, control);
 		sleep_on_latch(DMU_POLL_INTERVAL);
 		CHECK_FOR_INTERRUPTS();
 		timed_out = timeout >= 0 &&
 			GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(start, timeout);
 	}
 	dmu_watch_end(&watch);
+	return timed_out;
+}
 
+/*
+ * The result of a cycle that was followed.  False if it must be looked up in
+ * the history: its coordinator died, or is of another build.
+ */
+static bool
+followed_result(DmuControlHead *head, bool timed_out, DmuCycleResult *result)
+{
+	DmuControl *control = dmu_queue_whole(head);
+
+	if (control == NULL)
+		return false;
 	if (dmu_queue_phase(control) == DMU_PHASE_FINISHED)
 		*result = control->result;
 	else if (timed_out)
@@ -271,11 +299,15 @@ void
 dmu_cycle_wait(int64 cycle_id, int64 timeout, DmuCycleResult *result)
 {
 	dsm_segment *seg;
-	DmuControl *control = dmu_progress_attach_cycle(cycle_id, &seg);
+	DmuControlHead *head = dmu_progress_attach_cycle(cycle_id, &seg);
 	bool		known = false;
+	bool		timed_out = false;
 
-	if (control != NULL)
-		known = follow_running(control, timeout, result);
+	if (head != NULL)
+	{
+		timed_out = follow_running(head, timeout);
+		known = followed_result(head, timed_out, result);
+	}
 	if (seg != NULL)
 		dsm_detach(seg);
 	if (known)
@@ -291,15 +323,17 @@ dmu_cycle_wait(int64 cycle_id, int64 timeout, DmuCycleResult *result)
 	 * Nobody is behind such a row any more, and the next cycle will say so;
 	 * but a standby does not have the lock table that we looked at.
 	 */
-	if (result->status == DMU_STATUS_RUNNING && !RecoveryInProgress())
+	if (result->status == DMU_STATUS_RUNNING && !timed_out &&
+		!RecoveryInProgress())
 		result->status = DMU_STATUS_ABORTED;
 }
 
 /* As pg_signal_backend() in storage/ipc/signalfuncs.c has it. */
 static void
-check_may_cancel(const DmuControl *control)
+check_may_cancel(const DmuControlHead *head)
 {
-	Oid			role = control->identity.current_role;
+	Oid			role = head->role;
+	char	   *name = GetUserNameFromId(role, true);	/* it may be dropped */
 
 	if (superuser_arg(role) && !superuser())
 		ereport(ERROR,
@@ -310,22 +344,20 @@ check_may_cancel(const DmuControl *control)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to cancel the cycle of role \"%s\"",
-						NameStr(control->role_name)),
+						name != NULL ? name : psprintf("%u", role)),
 				 errhint("Only members of that role or of pg_signal_backend may cancel it.")));
 }
 
 /* "seg" is what to detach afterwards, or NULL. */
 static bool
-cancel(DmuControl *control, dsm_segment *seg)
+cancel(DmuControlHead *head, dsm_segment *seg)
 {
-	DmuCycleResult result;
-
-	if (control == NULL)
+	if (head == NULL)
 		return false;
 
-	check_may_cancel(control);
-	dmu_queue_request_stop(control, DMU_STOP_CANCEL);
-	(void) follow_running(control, -1, &result);
+	check_may_cancel(head);
+	dmu_queue_cancel(head);
+	(void) follow_running(head, -1);
 	if (seg != NULL)
 		dsm_detach(seg);
 	return true;
@@ -335,18 +367,18 @@ bool
 dmu_cycle_cancel(int64 cycle_id)
 {
 	dsm_segment *seg;
-	DmuControl *control = dmu_progress_attach_cycle(cycle_id, &seg);
+	DmuControlHead *head = dmu_progress_attach_cycle(cycle_id, &seg);
 
-	return cancel(control, seg);
+	return cancel(head, seg);
 }
 
 bool
 dmu_cycle_cancel_datamart(Oid users)
 {
 	dsm_segment *seg;
-	DmuControl *control = OidIsValid(users) ?
+	DmuControlHead *head = OidIsValid(users) ?
 		dmu_progress_attach_datamart(users, &seg) :
 		dmu_progress_attach_only(&seg);
 
-	return cancel(control, seg);
+	return cancel(head, seg);
 }

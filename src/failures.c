@@ -19,6 +19,7 @@
 
 #include "adopt.h"
 #include "catalog/pg_type.h"
+#include "errors.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "ownersql.h"
@@ -31,6 +32,9 @@
 
 /* What stands for a message where failure_texts is off. */
 #define TEXT_NOT_KEPT "not kept, see datamart_users.failure_texts"
+
+/* The first back-off for contention, seconds; see dmu_failures_defer(). */
+#define DMU_CONTENTION_DELAY 10
 
 /* Whatever else is known of an error beside its message. */
 static const char *
@@ -119,6 +123,142 @@ dmu_failures_record(Oid users, const char *users_name,
 }
 
 void
+dmu_failures_keep_undo(Oid users, int64 dimension_user_id, int64 cycle_id,
+					   int sqlerrcode)
+{
+	DmuOwnerScope scope;
+	DmuParam	params[4];
+
+	dmu_owner_enter(&scope);
+	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
+	params[2] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
+	params[3] = dmu_param_text(unpack_sql_state(sqlerrcode));
+	dmu_owner_run(&scope,
+				  "INSERT INTO %s.datamart_users_failures_undo"
+				  "  (users_oid, dimension_user_id, cycle_id, sqlstate, previous)"
+				  " SELECT $1, $2, $3, $4,"
+				  "        (SELECT f FROM %s.datamart_users_failures f"
+				  "          WHERE f.users_oid = $1 AND f.dimension_user_id = $2)"
+				  " ON CONFLICT DO NOTHING",
+				  SPI_OK_INSERT, lengthof(params), params);
+	dmu_owner_leave(&scope);
+}
+
+int
+dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode)
+{
+	DmuOwnerScope scope;
+	DmuParam	params[3];
+	int			taken_back;
+
+	dmu_owner_enter(&scope);
+	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
+	params[2] = dmu_param_text(unpack_sql_state(sqlerrcode));
+
+	/* Of a row, IS NOT NULL asks for all of its columns. */
+	dmu_owner_run(&scope,
+				  "UPDATE %s.datamart_users_failures f"
+				  "   SET attempts = (u.previous).attempts,"
+				  "       first_failed_at = (u.previous).first_failed_at,"
+				  "       last_failed_at = (u.previous).last_failed_at,"
+				  "       next_attempt_at = (u.previous).next_attempt_at,"
+				  "       sqlstate = (u.previous).sqlstate,"
+				  "       message = (u.previous).message,"
+				  "       context = (u.previous).context,"
+				  "       cycle_id = (u.previous).cycle_id"
+				  "  FROM %s.datamart_users_failures_undo u"
+				  " WHERE u.users_oid = $1 AND u.cycle_id = $2 AND u.sqlstate = $3"
+				  "   AND (u.previous).cycle_id IS NOT NULL"
+				  "   AND f.users_oid = u.users_oid"
+				  "   AND f.dimension_user_id = u.dimension_user_id",
+				  SPI_OK_UPDATE, lengthof(params), params);
+	taken_back = (int) SPI_processed;
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_failures f"
+				  " USING %s.datamart_users_failures_undo u"
+				  " WHERE u.users_oid = $1 AND u.cycle_id = $2 AND u.sqlstate = $3"
+				  "   AND (u.previous).cycle_id IS NULL"
+				  "   AND f.users_oid = u.users_oid"
+				  "   AND f.dimension_user_id = u.dimension_user_id",
+				  SPI_OK_DELETE, lengthof(params), params);
+	taken_back += (int) SPI_processed;
+	dmu_owner_leave(&scope);
+	return taken_back;
+}
+
+void
+dmu_failures_forget_undo(Oid users)
+{
+	DmuOwnerScope scope;
+	DmuParam	oid = dmu_param(OIDOID, ObjectIdGetDatum(users));
+
+	dmu_owner_enter(&scope);
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_failures_undo WHERE users_oid = $1",
+				  SPI_OK_DELETE, 1, &oid);
+	dmu_owner_leave(&scope);
+}
+
+void
+dmu_failures_example(Oid users, int64 cycle_id, int sqlerrcode, DmuError *error)
+{
+	DmuOwnerScope scope;
+	DmuParam	params[3];
+	const char *message = "all datamart users failed";
+
+	dmu_owner_enter(&scope);
+	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
+	params[2] = dmu_param_text(unpack_sql_state(sqlerrcode));
+	dmu_owner_run(&scope,
+				  "SELECT message FROM %s.datamart_users_failures"
+				  " WHERE users_oid = $1 AND cycle_id = $2 AND sqlstate = $3"
+				  " ORDER BY last_failed_at DESC LIMIT 1",
+				  SPI_OK_SELECT, lengthof(params), params);
+	if (SPI_processed == 1)
+		message = TextDatumGetCString(dmu_owner_value(SPI_tuptable, 0, 1));
+	dmu_error_set(error, sqlerrcode, message, NULL, NULL);
+	dmu_owner_leave(&scope);
+}
+
+void
+dmu_failures_defer(Oid users, const char *users_name, int64 dimension_user_id,
+				   int64 cycle_id, const DmuError *error, int delay)
+{
+	DmuOwnerScope scope;
+	DmuParam	params[8];
+
+	dmu_owner_enter(&scope);
+	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[1] = dmu_param_text(users_name);
+	params[2] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
+	params[3] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
+	params[4] = dmu_param_text(unpack_sql_state(error->sqlerrcode));
+	params[5] = dmu_param(TEXTOID,
+						  CStringGetTextDatum(dmu_failure_texts ?
+											  error->message : TEXT_NOT_KEPT));
+	params[6] = dmu_param(FLOAT8OID, Float8GetDatum(Min(delay, DMU_CONTENTION_DELAY)));
+	params[7] = dmu_param(FLOAT8OID, Float8GetDatum(delay));
+	dmu_owner_run(&scope,
+				  "INSERT INTO %s.datamart_users_contention AS c"
+				  "  (users_oid, users_table, dimension_user_id, deferrals, first_deferred_at,"
+				  "   last_deferred_at, next_attempt_at, sqlstate, message, cycle_id)"
+				  " SELECT $1, $2, $3, 1, t, t, t + make_interval(secs => $7), $5, $6, $4"
+				  "   FROM clock_timestamp() AS t WHERE true"
+				  " ON CONFLICT (users_oid, dimension_user_id) DO UPDATE"
+				  "   SET deferrals = c.deferrals + (c.cycle_id <> excluded.cycle_id)::integer,"
+				  "       last_deferred_at = excluded.last_deferred_at,"
+				  "       next_attempt_at = excluded.last_deferred_at"
+				  "         + make_interval(secs => least($7 * power(2, least(c.deferrals, 30)), $8)),"
+				  "       sqlstate = excluded.sqlstate, message = excluded.message,"
+				  "       cycle_id = excluded.cycle_id",
+				  SPI_OK_INSERT, lengthof(params), params);
+	dmu_owner_leave(&scope);
+}
+
+void
 dmu_failures_clear(Oid users, int64 dimension_user_id)
 {
 	DmuOwnerScope scope;
@@ -129,6 +269,10 @@ dmu_failures_clear(Oid users, int64 dimension_user_id)
 	key[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_failures"
+				  " WHERE users_oid = $1 AND dimension_user_id = $2",
+				  SPI_OK_DELETE, lengthof(key), key);
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_contention"
 				  " WHERE users_oid = $1 AND dimension_user_id = $2",
 				  SPI_OK_DELETE, lengthof(key), key);
 	dmu_owner_leave(&scope);
@@ -148,11 +292,21 @@ dmu_failures_retry(Oid users, const int64 *dimension_user_id)
 								  Int64GetDatum(*dimension_user_id),
 								  dimension_user_id == NULL);
 	dmu_owner_run(&scope,
-				  "UPDATE %s.datamart_users_failures SET next_attempt_at = now()"
-				  " WHERE users_oid = $1 AND (dimension_user_id = $2 OR $2 IS NULL)"
-				  "   AND next_attempt_at > now()",
-				  SPI_OK_UPDATE, lengthof(params), params);
-	lifted = (int) SPI_processed;
+				  "WITH failures AS ("
+				  "  UPDATE %s.datamart_users_failures SET next_attempt_at = now()"
+				  "   WHERE users_oid = $1 AND (dimension_user_id = $2 OR $2 IS NULL)"
+				  "     AND next_attempt_at > now()"
+				  "  RETURNING dimension_user_id),"
+				  " contention AS ("
+				  "  UPDATE %s.datamart_users_contention SET next_attempt_at = now()"
+				  "   WHERE users_oid = $1 AND (dimension_user_id = $2 OR $2 IS NULL)"
+				  "     AND next_attempt_at > now()"
+				  "  RETURNING dimension_user_id)"
+				  " SELECT count(*)::integer"
+				  "   FROM (SELECT dimension_user_id FROM failures"
+				  "         UNION SELECT dimension_user_id FROM contention) AS lifted",
+				  SPI_OK_SELECT, lengthof(params), params);
+	lifted = DatumGetInt32(dmu_owner_value(SPI_tuptable, 0, 1));
 	dmu_owner_leave(&scope);
 	return lifted;
 }
@@ -167,9 +321,14 @@ dmu_failures_list(Oid users, DmuFailure **failures)
 
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
-				  "SELECT dimension_user_id, next_attempt_at > clock_timestamp(), next_attempt_at"
-				  "  FROM %s.datamart_users_failures WHERE users_oid = $1"
-				  " ORDER BY dimension_user_id",
+				  "SELECT h.dimension_user_id, max(h.next_attempt_at) > clock_timestamp(),"
+				  "       max(h.next_attempt_at)"
+				  "  FROM (SELECT dimension_user_id, next_attempt_at"
+				  "          FROM %s.datamart_users_failures WHERE users_oid = $1"
+				  "        UNION ALL"
+				  "        SELECT dimension_user_id, next_attempt_at"
+				  "          FROM %s.datamart_users_contention WHERE users_oid = $1) AS h"
+				  " GROUP BY h.dimension_user_id ORDER BY h.dimension_user_id",
 				  SPI_OK_SELECT, 1, &oid);
 	nfailures = (int) SPI_processed;
 	*failures = MemoryContextAllocHuge(context,

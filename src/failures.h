@@ -15,7 +15,10 @@
 
 #include "datamart_users.h"
 
-/* One row of datamart_users_failures, as far as a queue needs it. */
+/*
+ * Why a datamart user may have to wait: rows of datamart_users_failures and
+ * datamart_users_contention, as far as a queue needs them.
+ */
 typedef struct DmuFailure
 {
 	int64		dimension_user_id;
@@ -56,7 +59,36 @@ extern void dmu_failures_record(Oid users, const char *users_name,
 								const DmuError *error, int delay,
 								int delay_max, bool nowait);
 
-/* Forgets the failure of a datamart user; part of its refresh. */
+/*
+ * To be called before that, in the same transaction, for a failure that might
+ * have to be taken back: keeps what the row was before.
+ */
+extern void dmu_failures_keep_undo(Oid users, int64 dimension_user_id,
+								   int64 cycle_id, int sqlerrcode);
+
+/*
+ * Puts back what was there before the cycle's failures with that SQLSTATE, as
+ * far as it was kept.  Returns how many.
+ */
+extern int	dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode);
+
+/* Forgets all that was kept. */
+extern void dmu_failures_forget_undo(Oid users);
+
+/* One of the cycle's failures with that SQLSTATE. */
+extern void dmu_failures_example(Oid users, int64 cycle_id, int sqlerrcode,
+								 DmuError *error);
+
+/*
+ * Notes that the procedure kept colliding for a datamart user, with a short
+ * back-off: ten seconds, or "delay" if that is less, doubled for every cycle
+ * in a row up to "delay" seconds.
+ */
+extern void dmu_failures_defer(Oid users, const char *users_name,
+							   int64 dimension_user_id, int64 cycle_id,
+							   const DmuError *error, int delay);
+
+/* Forgets failure and contention of a datamart user; part of its refresh. */
 extern void dmu_failures_clear(Oid users, int64 dimension_user_id);
 
 /*

@@ -18,18 +18,15 @@
 #include "ownersql.h"
 #include "session.h"
 #include "settings.h"
+#include "trouble.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker.h"
 
-/*
- * Waits for the other workers.  They stop by themselves, if need be by the
- * stop flag; a cancel of ours sets that.
- */
-static void
-wait_for_workers(DmuControl *control, BackgroundWorkerHandle **workers,
-				 int nworkers)
+void
+dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
+				int nworkers)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuError   *error = palloc(sizeof(DmuError));
@@ -89,6 +86,24 @@ count_lost_workers(DmuControl *control)
 	pfree(error);
 }
 
+/* Those that collided in their first turn and have not had a second one. */
+static void
+count_put_off(DmuControl *control)
+{
+	DmuQueue   *queue = dmu_queue_phase(control) >= DMU_PHASE_QUEUED ?
+		dmu_queue_open(control) : NULL;
+	DmuQueueEntry *entry;
+	uint32		position = 0;
+
+	while (queue != NULL &&
+		   (entry = dmu_queue_next_again(queue, &position)) != NULL)
+	{
+		entry->turn = DMU_TURN_OVER;
+		dmu_slot_count(&control->slots[DMU_COORDINATOR - 1],
+					   (DmuPriority) entry->priority, DMU_DEFERRED);
+	}
+}
+
 /* Those that were started but have not come so far as to take part. */
 static void
 warn_missing_workers(DmuControl *control)
@@ -106,7 +121,7 @@ warn_missing_workers(DmuControl *control)
 	if (missing > 0)
 		ereport(WARNING,
 				(errmsg("datamart_users cycle " INT64_FORMAT ": %d of %d workers did not take part",
-						control->cycle_id, missing, registered),
+						control->head.cycle_id, missing, registered),
 				 errhint("Look for their errors in the server log.")));
 }
 
@@ -139,7 +154,7 @@ make_result(DmuControl *control, DmuCycleResult *result)
 {
 	memset(result, 0, sizeof(*result));
 	dmu_queue_tally(control, -1, &result->total);
-	result->cycle_id = control->cycle_id;
+	result->cycle_id = control->head.cycle_id;
 	result->status = final_status(control, &result->total);
 	result->backlog = control->backlog;
 	result->found = control->found;
@@ -184,6 +199,7 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	end.prioritisation_usec = control->queued_at != 0 ?
 		control->queued_at - control->started_at : -1;
 	end.message = error_message(&control->error);
+	end.sqlerrcode = control->error.sqlerrcode;
 	end.found_by_priority = control->found_by_priority;
 	end.by_priority = tallies;
 	dmu_queue_profile(control, profile);
@@ -216,15 +232,17 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 {
 	DmuCycleResult result;
 
-	wait_for_workers(control, workers, nworkers);
+	dmu_finish_wait(control, workers, nworkers);
 
 	/* What could still be cancelled is over. */
 	HOLD_CANCEL_INTERRUPTS();
 	count_lost_workers(control);
+	count_put_off(control);
+	dmu_trouble_settle(control);
 	warn_missing_workers(control);
 	make_result(control, &result);
 	control->result = result;
-	if (control->cycle_id != 0)
+	if (control->head.cycle_id != 0)
 	{
 		write_history(control, &result);
 		log_summary(&result);

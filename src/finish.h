@@ -11,7 +11,14 @@
 #include "launch.h"
 
 /*
- * Waits for the other workers of a cycle, and writes its result into the
+ * Waits for the other workers of a cycle.  They stop by themselves, if need be
+ * by the stop flag; a cancel of ours sets that.
+ */
+extern void dmu_finish_wait(DmuControl *control,
+							BackgroundWorkerHandle **workers, int nworkers);
+
+/*
+ * Does that, and writes its result into the
  * control segment and, if it got as far as having a row there, the history.
  * No transaction may be open.  Raises whatever keeps the history from being
  * written; the workers have stopped by then.

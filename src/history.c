@@ -108,7 +108,7 @@ end_cycle(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	const DmuCycleResult *result = end->result;
 	const DmuTally *total = &result->total;
 	bool		queued = (end->prioritisation_usec >= 0);
-	DmuParam	params[13];
+	DmuParam	params[14];
 
 	params[0] = dmu_param(INT8OID, Int64GetDatum(result->cycle_id));
 	params[1] = dmu_param_text(dmu_status_name(result->status));
@@ -121,6 +121,8 @@ end_cycle(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	params[10] = dmu_param(INT4OID, Int32GetDatum(result->workers));
 	params[11] = dmu_param_interval(end->prioritisation_usec, !queued);
 	params[12] = dmu_param_text(end->message);
+	params[13] = dmu_param_text(end->sqlerrcode != 0 ?
+								unpack_sql_state(end->sqlerrcode) : NULL);
 
 	StaticAssertStmt(DMU_PROCESSED == 0 && DMU_FAILED == 1 &&
 					 DMU_SKIPPED == 2 && DMU_DEFERRED == 3,
@@ -130,7 +132,7 @@ end_cycle(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 				  "   SET status = $2, finished_at = $3, max_users = $4, backlog = $5,"
 				  "       found = $6, processed = $7, failed = $8, skipped = $9,"
 				  "       deferred = $10, workers = $11, prioritisation_time = $12,"
-				  "       message = $13"
+				  "       message = $13, sqlstate = $14"
 				  " WHERE cycle_id = $1",
 				  SPI_OK_UPDATE, lengthof(params), params);
 }
@@ -308,4 +310,29 @@ dmu_history_get(int64 cycle_id, DmuCycleResult *result)
 	}
 	dmu_owner_leave(&scope);
 	return found;
+}
+
+int
+dmu_history_previous_error(Oid users, int64 cycle_id)
+{
+	DmuOwnerScope scope;
+	DmuParam	params[2];
+	int			sqlerrcode = 0;
+
+	dmu_owner_enter(&scope);
+	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
+	dmu_owner_run(&scope,
+				  "SELECT coalesce(sqlstate, '00000') FROM %s.datamart_users_cycles"
+				  " WHERE users_oid = $1 AND cycle_id < $2 AND status <> 'running'"
+				  " ORDER BY cycle_id DESC LIMIT 1",
+				  SPI_OK_SELECT, lengthof(params), params);
+	if (SPI_processed == 1)
+	{
+		const char *state = TextDatumGetCString(dmu_owner_value(SPI_tuptable, 0, 1));
+
+		sqlerrcode = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+	}
+	dmu_owner_leave(&scope);
+	return sqlerrcode;
 }

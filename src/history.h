@@ -30,6 +30,7 @@ typedef struct DmuCycleEnd
 	int32		max_users;
 	int64		prioritisation_usec;
 	const char *message;		/* or NULL */
+	int			sqlerrcode;		/* of the error that ended it, or 0 */
 	const int32 *found_by_priority; /* DMU_NPRIORITIES datamart users */
 	const DmuTally *by_priority;	/* DMU_NPRIORITIES tallies */
 	const DmuProfile *profile;
@@ -65,5 +66,11 @@ extern void dmu_history_end(const DmuCycleEnd *end, int retention);
  * snapshot the transaction has.
  */
 extern bool dmu_history_get(int64 cycle_id, DmuCycleResult *result);
+
+/*
+ * The SQLSTATE of the error that ended the datamart's cycle before that one,
+ * 0 if it did not fail.
+ */
+extern int	dmu_history_previous_error(Oid users, int64 cycle_id);
 
 #endif							/* DMU_HISTORY_H */

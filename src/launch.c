@@ -55,10 +55,12 @@ dmu_launch_save_session(DmuControl *control, Size session_size)
 	Size		libraries = library_size();
 	DmuIdentity *identity = &control->identity;
 
-	identity->database = MyDatabaseId;
+	control->head.database = MyDatabaseId;
 	identity->authenticated_role = GetAuthenticatedUserId();
 	GetUserIdAndSecContext(&identity->current_role,
 						   &identity->security_context);
+	control->head.role = identity->current_role;
+	control->head.users = control->request.users;
 	strlcpy(identity->synchronous_commit,
 			GetConfigOption("synchronous_commit", false, false),
 			sizeof(identity->synchronous_commit));
@@ -112,6 +114,7 @@ DmuControl *
 dmu_launch_attach(Datum main_arg, int *number)
 {
 	dsm_segment *seg;
+	DmuControlHead *head;
 	DmuControl *control;
 
 	/* A refresh can be cancelled like the query of a client. */
@@ -121,9 +124,18 @@ dmu_launch_attach(Datum main_arg, int *number)
 
 	/* Without a resource owner, the mapping lasts until the process ends. */
 	memcpy(number, MyBgworkerEntry->bgw_extra, sizeof(*number));
-	control = dmu_queue_attach(DatumGetUInt32(main_arg), &seg);
-	if (control == NULL)
+	head = dmu_queue_attach(DatumGetUInt32(main_arg), &seg);
+	if (head == NULL)
 		return NULL;
+	control = dmu_queue_whole(head);
+	if (control == NULL)
+	{
+		pg_atomic_write_u32(&head->refused, 1);
+		ereport(LOG,
+				(errmsg("datamart_users: the library was replaced after the session that starts a cycle had loaded it"),
+				 errdetail("The session uses another layout of the shared memory; the cycle does not start.")));
+		return NULL;
+	}
 
 	/*
 	 * A coordinator that ends before its workers sets the stop flag, and gives
@@ -131,7 +143,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 	 * coordinator of the next cycle to see it sees the flag.
 	 */
 	if (*number != DMU_COORDINATOR &&
-		(!dmu_directory_join(control->identity.database, control->request.users) ||
+		(!dmu_directory_join(control->head.database, control->request.users) ||
 		 dmu_queue_stop(control) != DMU_STOP_NONE))
 		return NULL;
 
@@ -147,7 +159,7 @@ dmu_launch_assume_session(DmuControl *control)
 	char	   *space = dmu_queue_session(control);
 	Size		libraries;
 
-	BackgroundWorkerInitializeConnectionByOid(identity->database,
+	BackgroundWorkerInitializeConnectionByOid(control->head.database,
 											  identity->authenticated_role,
 											  DMU_CONNECTION_FLAGS);
 	SetClientEncoding(GetDatabaseEncoding());
@@ -175,6 +187,6 @@ dmu_launch_announce(DmuControl *control, int number)
 	char		name[NAMEDATALEN];
 
 	snprintf(name, sizeof(name), "datamart_users cycle " INT64_FORMAT " worker %d",
-			 control->cycle_id, number);
+			 control->head.cycle_id, number);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
 }

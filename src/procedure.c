@@ -265,9 +265,3 @@ dmu_procedure_resolve(Oid key_type, Oid *argtype)
 		no_procedure(schema, schema_oid, name, ambiguous);
 	return procedure;
 }
-
-bool
-dmu_procedure_exists(Oid schema, const char *name, Oid argtype)
-{
-	return routine_exists(schema, name, true, argtype);
-}

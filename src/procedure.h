@@ -17,7 +17,4 @@
  */
 extern Oid	dmu_procedure_resolve(Oid key_type, Oid *argtype);
 
-/* Is there a procedure of that name with that first argument? */
-extern bool dmu_procedure_exists(Oid schema, const char *name, Oid argtype);
-
 #endif							/* DMU_PROCEDURE_H */

@@ -20,35 +20,53 @@ dmu_progress_begin(DmuProgressScan *scan)
 	scan->nhandles = dmu_directory_list(&scan->handles);
 }
 
-/* The next control segment, whatever the phase of its cycle. */
-static DmuControl *
+/* The next control segment, of whatever build and phase. */
+static DmuControlHead *
 next_segment(DmuProgressScan *scan)
 {
 	while (scan->next < scan->nhandles)
 	{
-		DmuControl *control;
+		DmuControlHead *head;
 
 		if (scan->seg != NULL)
 			dsm_detach(scan->seg);
-		control = dmu_queue_attach(scan->handles[scan->next++], &scan->seg);
-		if (control != NULL)
-			return control;
+		head = dmu_queue_attach(scan->handles[scan->next++], &scan->seg);
+		if (head != NULL)
+			return head;
 	}
 	return NULL;
+}
+
+/* The next one whose cycle runs. */
+static DmuControlHead *
+next_running(DmuProgressScan *scan)
+{
+	DmuControlHead *head;
+
+	do
+	{
+		head = next_segment(scan);
+	} while (head != NULL && !dmu_queue_is_running(head));
+	return head;
 }
 
 DmuControl *
 dmu_progress_next(DmuProgressScan *scan)
 {
-	DmuControl *control;
+	DmuControlHead *head;
 
-	do
+	while ((head = next_running(scan)) != NULL)
 	{
-		control = next_segment(scan);
-	} while (control != NULL &&
-			 (dmu_queue_phase(control) < DMU_PHASE_RUNNING ||
-			  dmu_queue_phase(control) == DMU_PHASE_FINISHED));
-	return control;
+		DmuControl *control = dmu_queue_whole(head);
+
+		if (control != NULL)
+			return control;
+		ereport(WARNING,
+				(errmsg("cycle " INT64_FORMAT " of datamart_users was started by another build of the library",
+						head->cycle_id),
+				 errdetail("Nothing more can be told of it in this session.")));
+	}
+	return NULL;
 }
 
 void
@@ -60,60 +78,60 @@ dmu_progress_end(DmuProgressScan *scan)
 }
 
 /* Ends a scan at the cycle that was looked for. */
-static DmuControl *
-end_at(DmuProgressScan *scan, DmuControl *control, dsm_segment **seg)
+static DmuControlHead *
+end_at(DmuProgressScan *scan, DmuControlHead *head, dsm_segment **seg)
 {
 	*seg = NULL;
-	if (control != NULL)
+	if (head != NULL)
 	{
 		*seg = scan->seg;
 		scan->seg = NULL;
 	}
 	dmu_progress_end(scan);
-	return control;
+	return head;
 }
 
-DmuControl *
+DmuControlHead *
 dmu_progress_attach_datamart(Oid users, dsm_segment **seg)
 {
 	DmuProgressScan scan;
-	DmuControl *control;
+	DmuControlHead *head;
 
 	dmu_progress_begin(&scan);
 	do
 	{
-		control = dmu_progress_next(&scan);
-	} while (control != NULL && control->request.users != users);
-	return end_at(&scan, control, seg);
+		head = next_running(&scan);
+	} while (head != NULL && head->users != users);
+	return end_at(&scan, head, seg);
 }
 
-DmuControl *
+DmuControlHead *
 dmu_progress_attach_cycle(int64 cycle_id, dsm_segment **seg)
 {
 	DmuProgressScan scan;
-	DmuControl *control;
+	DmuControlHead *head;
 
 	dmu_progress_begin(&scan);
 	do
 	{
-		control = dmu_progress_next(&scan);
-	} while (control != NULL && control->cycle_id != cycle_id);
-	return end_at(&scan, control, seg);
+		head = next_running(&scan);
+	} while (head != NULL && head->cycle_id != cycle_id);
+	return end_at(&scan, head, seg);
 }
 
-DmuControl *
+DmuControlHead *
 dmu_progress_attach_only(dsm_segment **seg)
 {
 	DmuProgressScan scan;
-	DmuControl *control;
+	DmuControlHead *head;
 	int64		cycle_id = 0;
 	int			ncycles = 0;
 
 	*seg = NULL;
 	dmu_progress_begin(&scan);
-	while ((control = dmu_progress_next(&scan)) != NULL)
+	while ((head = next_running(&scan)) != NULL)
 	{
-		cycle_id = control->cycle_id;
+		cycle_id = head->cycle_id;
 		ncycles++;
 	}
 	dmu_progress_end(&scan);
@@ -131,16 +149,16 @@ int
 dmu_progress_remove_running(int64 *cycle_ids, int ncycles)
 {
 	DmuProgressScan scan;
-	DmuControl *control;
+	DmuControlHead *head;
 
 	dmu_progress_begin(&scan);
-	while ((control = next_segment(&scan)) != NULL)
+	while ((head = next_segment(&scan)) != NULL)
 	{
 		int			left = 0;
 
 		for (int i = 0; i < ncycles; i++)
 		{
-			if (cycle_ids[i] != control->cycle_id)
+			if (cycle_ids[i] != head->cycle_id)
 				cycle_ids[left++] = cycle_ids[i];
 		}
 		ncycles = left;
@@ -153,22 +171,27 @@ void
 dmu_progress_refuse_second(Oid users)
 {
 	dsm_segment *seg;
-	DmuControl *running = dmu_progress_attach_datamart(users, &seg);
+	DmuControlHead *head = dmu_progress_attach_datamart(users, &seg);
+	DmuControl *running;
 
-	if (running == NULL)
+	if (head == NULL)
 		return;
 
+	running = dmu_queue_whole(head);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("cycle " INT64_FORMAT " of datamart_users is already running in this database",
-					running->cycle_id),
+					head->cycle_id),
+			 running == NULL ?
+			 errdetail("It was started by another build of the library; its coordinator has process ID %d.",
+					   (int) head->coordinator_pid) :
 			 errdetail("It is for the datamart users of %s, and was started by role \"%s\" at %s; its coordinator has process ID %d.",
 					   running->request.users_name,
 					   NameStr(running->role_name),
 					   timestamptz_to_str(running->started_at),
-					   (int) running->coordinator_pid),
+					   (int) head->coordinator_pid),
 			 errhint("Wait for it with datamart_users_wait_cycle(" INT64_FORMAT "), or stop it with datamart_users_cancel_cycle(" INT64_FORMAT ").",
-					 running->cycle_id, running->cycle_id)));
+					 head->cycle_id, head->cycle_id)));
 }
 
 void
@@ -266,7 +289,7 @@ dmu_progress_notice(DmuControl *control)
 
 	ereport(NOTICE,
 			(errmsg("datamart_users cycle " INT64_FORMAT ": " INT64_FORMAT "/%d datamart users (%d%%), %.1f per second, %s left",
-					control->cycle_id, now.done, found,
+					control->head.cycle_id, now.done, found,
 					(int) (now.done * 100 / found), rate, left)));
 }
 
@@ -274,7 +297,7 @@ void
 dmu_progress_result(DmuControl *control, DmuCycleResult *result)
 {
 	memset(result, 0, sizeof(*result));
-	result->cycle_id = control->cycle_id;
+	result->cycle_id = control->head.cycle_id;
 	result->status = DMU_STATUS_RUNNING;
 	result->backlog = control->backlog;
 	result->found = control->found;

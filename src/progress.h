@@ -28,7 +28,8 @@ typedef struct DmuProgressScan
 } DmuProgressScan;
 
 /*
- * The running cycles of this database, each from the moment that it has an id
+ * The running cycles of this database that were started by this build of the
+ * library, each from the moment that it has an id
  * until its history is written, in no order.  What next() returns is there
  * until the next call; NULL after the last one.
  */
@@ -37,17 +38,19 @@ extern DmuControl *dmu_progress_next(DmuProgressScan *scan);
 extern void dmu_progress_end(DmuProgressScan *scan);
 
 /*
- * The running cycle of a datamart, or that with an id; NULL if there is none.
- * "seg" is set as by dmu_queue_attach().
+ * The running cycle of a datamart, or that with an id, of whatever build; NULL
+ * if there is none.  "seg" is set as by dmu_queue_attach().
  */
-extern DmuControl *dmu_progress_attach_datamart(Oid users, dsm_segment **seg);
-extern DmuControl *dmu_progress_attach_cycle(int64 cycle_id, dsm_segment **seg);
+extern DmuControlHead *dmu_progress_attach_datamart(Oid users,
+													dsm_segment **seg);
+extern DmuControlHead *dmu_progress_attach_cycle(int64 cycle_id,
+												 dsm_segment **seg);
 
 /*
  * The running cycle of this database if it is the only one.  Raises 55000 if
  * there are several.
  */
-extern DmuControl *dmu_progress_attach_only(dsm_segment **seg);
+extern DmuControlHead *dmu_progress_attach_only(dsm_segment **seg);
 
 /*
  * Removes from "cycle_ids" the cycles that run in this database, those too

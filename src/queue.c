@@ -3,9 +3,8 @@
  * queue.c
  *		The shared memory of one cycle: layout, claims, slots, counters.
  *
- *		This replaces the seed's queue file under flock.  A claim is one atomic
- *		add, so workers never wait for each other, and a worker that dies holds
- *		nothing.  Other sessions may read everything here at any time: counters
+ *		A claim is one atomic step, so workers never wait for each other, and a
+ *		worker that dies holds nothing.  Other sessions may read everything here at any time: counters
  *		are single atomic words, and no reader needs two of them to agree.
  *
  *		This file knows no SQL, no transactions and no background workers.
@@ -20,8 +19,19 @@
 #include "storage/procarray.h"
 #include "utils/timestamp.h"
 
-/* Told apart from any other module's segment, and from our other versions. */
+/* Told apart from any other module's segment. */
 #define DMU_CONTROL_MAGIC UINT64CONST(0x6461746d61727401)
+
+/*
+ * Builds that share a segment must agree on every field of it.  The checksum
+ * of the headers that describe it comes from the Makefile, so that no number
+ * has to be remembered when they change.
+ */
+#ifndef DMU_LAYOUT
+#error "DMU_LAYOUT is not defined: it is the checksum of the headers of the shared memory, see the Makefile"
+#endif
+#define DMU_CONTROL_LAYOUT \
+	((uint64) DMU_LAYOUT << 32 | (sizeof(DmuControl) + sizeof(DmuSlot)))
 
 static Size
 control_size(int nslots)
@@ -38,15 +48,18 @@ dmu_queue_create(int nslots, Size session_size)
 	DmuControl *control = dsm_segment_address(seg);
 
 	memset(control, 0, control_size(nslots));
-	control->size = size;
+	control->head.size = size;
+	control->head.layout = DMU_CONTROL_LAYOUT;
 	control->nslots = nslots;
 	control->session_offset = control_size(nslots);
 	control->queue_handle = DSM_HANDLE_INVALID;
 
 	pg_atomic_init_u32(&control->phase, DMU_PHASE_CREATED);
-	pg_atomic_init_u32(&control->stop, DMU_STOP_NONE);
+	pg_atomic_init_u32(&control->head.stop, DMU_STOP_NONE);
+	pg_atomic_init_u32(&control->head.refused, 0);
 	pg_atomic_init_u32(&control->workers_registered, 0);
 	pg_atomic_init_u32(&control->error_claimed, 0);
+	pg_atomic_init_u64(&control->streak, 0);
 
 	for (int i = 0; i < nslots; i++)
 	{
@@ -67,7 +80,7 @@ dmu_queue_create(int nslots, Size session_size)
 		dmu_profile_init(&slot->profile);
 	}
 
-	control->magic = DMU_CONTROL_MAGIC;
+	control->head.magic = DMU_CONTROL_MAGIC;
 	return seg;
 }
 
@@ -77,11 +90,11 @@ dmu_queue_control(dsm_segment *seg)
 	return dsm_segment_address(seg);
 }
 
-DmuControl *
+DmuControlHead *
 dmu_queue_attach(dsm_handle handle, dsm_segment **seg)
 {
 	dsm_segment *mapping = dsm_find_mapping(handle);
-	DmuControl *control;
+	DmuControlHead *head;
 
 	*seg = NULL;
 	if (mapping == NULL)
@@ -93,18 +106,34 @@ dmu_queue_attach(dsm_handle handle, dsm_segment **seg)
 	}
 
 	/* Handles are reused; make sure of what this one stands for today. */
-	control = dsm_segment_address(mapping);
-	if (dsm_segment_map_length(mapping) >= sizeof(DmuControl) &&
-		control->magic == DMU_CONTROL_MAGIC &&
-		control->size <= dsm_segment_map_length(mapping) &&
-		(!OidIsValid(MyDatabaseId) ||
-		 control->identity.database == MyDatabaseId))
-		return control;
+	head = dsm_segment_address(mapping);
+	if (dsm_segment_map_length(mapping) >= sizeof(DmuControlHead) &&
+		head->magic == DMU_CONTROL_MAGIC &&
+		head->size <= dsm_segment_map_length(mapping) &&
+		(!OidIsValid(MyDatabaseId) || head->database == MyDatabaseId))
+		return head;
 
 	if (*seg != NULL)
 		dsm_detach(*seg);
 	*seg = NULL;
 	return NULL;
+}
+
+bool
+dmu_queue_is_running(DmuControlHead *head)
+{
+	DmuControl *control = dmu_queue_whole(head);
+
+	if (control == NULL)
+		return head->cycle_id != 0;
+	return dmu_queue_phase(control) >= DMU_PHASE_RUNNING &&
+		dmu_queue_phase(control) < DMU_PHASE_FINISHED;
+}
+
+DmuControl *
+dmu_queue_whole(DmuControlHead *head)
+{
+	return head->layout == DMU_CONTROL_LAYOUT ? (DmuControl *) head : NULL;
 }
 
 void	   *
@@ -127,7 +156,7 @@ dmu_queue_fill(DmuControl *control, const DmuQueueEntry *entries,
 							  mul_size(nentries, sizeof(DmuQueueEntry))), 0);
 	dsm_pin_mapping(seg);
 	queue = dsm_segment_address(seg);
-	pg_atomic_init_u32(&queue->next, 0);
+	pg_atomic_init_u64(&queue->taken, 0);
 	queue->nentries = nentries;
 	memcpy(queue->entries, entries, nentries * sizeof(DmuQueueEntry));
 
@@ -153,21 +182,85 @@ dmu_queue_open(const DmuControl *control)
 	return dsm_segment_address(seg);
 }
 
-bool
-dmu_queue_claim(DmuQueue *queue, DmuQueueEntry *entry)
+DmuQueueEntry *
+dmu_queue_claim(DmuQueue *queue, bool from_tail)
 {
-	uint32		position;
+	uint64		taken = pg_atomic_read_u64(&queue->taken);
 
-	/* The plain read keeps idle claims from ever wrapping the counter. */
-	if (pg_atomic_read_u32(&queue->next) >= queue->nentries)
-		return false;
+	for (;;)
+	{
+		uint32		head = (uint32) taken;
+		uint32		tail = (uint32) (taken >> 32);
+		uint64		one = from_tail ? UINT64CONST(1) << 32 : 1;
 
-	position = pg_atomic_fetch_add_u32(&queue->next, 1);
-	if (position >= queue->nentries)
-		return false;
+		if (head + tail >= queue->nentries)
+			return NULL;
+		if (pg_atomic_compare_exchange_u64(&queue->taken, &taken, taken + one))
+			return &queue->entries[from_tail ? queue->nentries - 1 - tail : head];
+	}
+}
 
-	*entry = queue->entries[position];
-	return true;
+DmuQueueEntry *
+dmu_queue_next_again(DmuQueue *queue, uint32 *from)
+{
+	for (; *from < queue->nentries; (*from)++)
+	{
+		if (queue->entries[*from].turn == DMU_TURN_AGAIN)
+			return &queue->entries[*from];
+	}
+	return NULL;
+}
+
+/* SQLSTATE in the lower half, then 16 bits each for the two counts. */
+static uint64
+pack_streak(DmuStreak streak)
+{
+	return (uint64) Min(streak.probes, PG_UINT16_MAX) << 48 |
+		(uint64) Min(streak.failures, PG_UINT16_MAX) << 32 |
+		(uint32) streak.sqlerrcode;
+}
+
+static DmuStreak
+unpack_streak(uint64 packed)
+{
+	DmuStreak	streak;
+
+	streak.sqlerrcode = (int) (uint32) packed;
+	streak.failures = (int) (packed >> 32 & PG_UINT16_MAX);
+	streak.probes = (int) (packed >> 48);
+	return streak;
+}
+
+DmuStreak
+dmu_queue_streak(DmuControl *control)
+{
+	return unpack_streak(pg_atomic_read_u64(&control->streak));
+}
+
+DmuStreak
+dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode, bool probe)
+{
+	uint64		packed = pg_atomic_read_u64(&control->streak);
+	DmuStreak	streak;
+
+	do
+	{
+		streak = unpack_streak(packed);
+		if (streak.sqlerrcode != sqlerrcode)
+			streak = (DmuStreak) {sqlerrcode, 0, 0};
+		streak.failures++;
+		if (probe)
+			streak.probes++;
+	} while (!pg_atomic_compare_exchange_u64(&control->streak, &packed,
+											 pack_streak(streak)));
+	return streak;
+}
+
+void
+dmu_queue_end_streak(DmuControl *control)
+{
+	if (pg_atomic_read_u64(&control->streak) != 0)
+		pg_atomic_write_u64(&control->streak, 0);
 }
 
 DmuPhase
@@ -197,19 +290,31 @@ dmu_queue_set_phase(DmuControl *control, DmuPhase phase)
 DmuStop
 dmu_queue_stop(DmuControl *control)
 {
-	return (DmuStop) pg_atomic_read_u32(&control->stop);
+	return (DmuStop) pg_atomic_read_u32(&control->head.stop);
+}
+
+static void
+request_stop(DmuControlHead *head, DmuStop stop)
+{
+	uint32		current = pg_atomic_read_u32(&head->stop);
+
+	while (current < (uint32) stop)
+	{
+		if (pg_atomic_compare_exchange_u32(&head->stop, &current, stop))
+			break;
+	}
 }
 
 void
 dmu_queue_request_stop(DmuControl *control, DmuStop stop)
 {
-	uint32		current = pg_atomic_read_u32(&control->stop);
+	request_stop(&control->head, stop);
+}
 
-	while (current < (uint32) stop)
-	{
-		if (pg_atomic_compare_exchange_u32(&control->stop, &current, stop))
-			break;
-	}
+void
+dmu_queue_cancel(DmuControlHead *head)
+{
+	request_stop(head, DMU_STOP_CANCEL);
 }
 
 void
@@ -273,6 +378,22 @@ dmu_slot_end(DmuControl *control, DmuSlot *slot, DmuOutcome outcome)
 	if ((uint64) usec > pg_atomic_read_u64(&slot->max_usec[priority]))
 		pg_atomic_write_u64(&slot->max_usec[priority], usec);
 	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
+}
+
+void
+dmu_slot_postpone(DmuSlot *slot)
+{
+	uint32		priority = pg_atomic_read_u32(&slot->priority);
+	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+
+	slot_add(&slot->total_usec[priority], Max(GetCurrentTimestamp() - since, 0));
+	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
+}
+
+void
+dmu_slot_count(DmuSlot *slot, DmuPriority priority, DmuOutcome outcome)
+{
+	slot_add(&slot->outcomes[priority][outcome], 1);
 }
 
 void

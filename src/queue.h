@@ -27,7 +27,7 @@
 typedef enum DmuPhase
 {
 	DMU_PHASE_CREATED,			/* by the caller */
-	DMU_PHASE_RUNNING,			/* cycle_id is set, its history row committed */
+	DMU_PHASE_RUNNING,			/* its history row is committed */
 	DMU_PHASE_QUEUED,			/* the queue segment is filled */
 	DMU_PHASE_WORKING,			/* the workers are registered */
 	DMU_PHASE_FINISHED			/* result and error are final */
@@ -36,13 +36,14 @@ typedef enum DmuPhase
 /*
  * Why workers are to stop; a later one overrides an earlier one.  Up to
  * DMU_STOP_TIME_LIMIT the datamart users at work are finished, beyond it they
- * are cancelled and roll back.
+ * are cancelled and roll back.  Other builds of the library write
+ * DMU_STOP_CANCEL, so the numbers stay as they are.
  */
 typedef enum DmuStop
 {
-	DMU_STOP_NONE,
-	DMU_STOP_TIME_LIMIT,
-	DMU_STOP_CANCEL,			/* somebody asked for it */
+	DMU_STOP_NONE = 0,
+	DMU_STOP_TIME_LIMIT = 1,
+	DMU_STOP_CANCEL = 2,		/* somebody asked for it */
 	DMU_STOP_FAILED,			/* the cycle cannot go on; error says why */
 	DMU_STOP_ABORT				/* the coordinator goes down */
 } DmuStop;
@@ -70,7 +71,6 @@ typedef struct DmuRequest
 /* Who the caller is; written before the coordinator exists. */
 typedef struct DmuIdentity
 {
-	Oid			database;
 	Oid			authenticated_role;
 	Oid			current_role;
 	int			security_context;
@@ -91,21 +91,47 @@ typedef struct DmuSlot
 	DmuProfile	profile;
 } DmuSlot;
 
-typedef struct DmuControl
+/*
+ * What every build of the library finds at the beginning of a control segment,
+ * whichever build has made it: enough to see that there is a cycle, to name it
+ * and to stop it.  Nothing here ever changes; all that follows it is for
+ * processes with the same layout only.
+ */
+typedef struct DmuControlHead
 {
 	uint64		magic;
-	Size		size;			/* of the segment, bytes */
+	uint64		layout;			/* of the build that made it */
+	uint64		size;			/* of the segment, bytes */
+	Oid			database;
+	Oid			users;			/* the users table */
+	Oid			role;			/* that the cycle runs as */
+	pg_atomic_uint32 stop;		/* DmuStop, anybody who may */
+	pg_atomic_uint32 refused;	/* a process of another build was started */
+	int32		coordinator_pid;	/* coordinator, before cycle_id */
+	int64		cycle_id;		/* coordinator; 0 until it has one */
+} DmuControlHead;
+
+/*
+ * Equal errors in a row, from any worker and without a success between them:
+ * do they hit everybody?
+ */
+typedef struct DmuStreak
+{
+	int			sqlerrcode;
+	int			failures;		/* datamart users */
+	int			probes;			/* those of them taken from the tail */
+} DmuStreak;
+
+typedef struct DmuControl
+{
+	DmuControlHead head;
 	DmuRequest	request;
 	DmuIdentity identity;
 	pid_t		caller_pid;
 
 	pg_atomic_uint32 phase;		/* DmuPhase, coordinator */
-	pg_atomic_uint32 stop;		/* DmuStop, anybody who may */
-
-	pid_t		coordinator_pid;	/* coordinator, before all that follows */
 
 	/* From DMU_PHASE_RUNNING on; coordinator. */
-	int64		cycle_id;
 	NameData	role_name;		/* the role may be dropped meanwhile */
 	TimestampTz started_at;
 	TimestampTz deadline;		/* no claims after it; 0 = none */
@@ -120,6 +146,8 @@ typedef struct DmuControl
 	TimestampTz queued_at;
 	dsm_handle	queue_handle;	/* DSM_HANDLE_INVALID if found is 0 */
 	pg_atomic_uint32 workers_registered;	/* coordinator included */
+
+	pg_atomic_uint64 streak;	/* DmuStreak, packed; any worker */
 
 	/*
 	 * The error that ended the cycle: whoever moves error_claimed from 0 to 1
@@ -136,17 +164,26 @@ typedef struct DmuControl
 	DmuSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } DmuControl;
 
-/* One datamart user in the queue. */
+/* One datamart user in the queue; 16 bytes. */
 typedef struct DmuQueueEntry
 {
 	int64		dimension_user_id;
 	uint8		priority;		/* DmuPriority */
-	bool		has_failure;	/* a row in datamart_users_failures to remove */
+	bool		has_failure;	/* a row in a table of ours to remove */
+	uint8		turn;			/* DmuTurn; whoever has claimed it */
 } DmuQueueEntry;
+
+/* What is still to be done for a datamart user whose first turn is over. */
+typedef enum DmuTurn
+{
+	DMU_TURN_FIRST,				/* it is not over */
+	DMU_TURN_AGAIN,				/* it collided: once more when all are through */
+	DMU_TURN_OVER
+} DmuTurn;
 
 typedef struct DmuQueue
 {
-	pg_atomic_uint32 next;		/* position of the next claim */
+	pg_atomic_uint64 taken;		/* from the head, and << 32 from the tail */
 	uint32		nentries;
 	DmuQueueEntry entries[FLEXIBLE_ARRAY_MEMBER];
 } DmuQueue;
@@ -167,7 +204,13 @@ extern DmuControl *dmu_queue_control(dsm_segment *seg);
  * set to what the caller has to dsm_detach(), or to NULL if this process had
  * it mapped already.
  */
-extern DmuControl *dmu_queue_attach(dsm_handle handle, dsm_segment **seg);
+extern DmuControlHead *dmu_queue_attach(dsm_handle handle, dsm_segment **seg);
+
+/* True if the cycle has begun and not ended, as far as this build can tell. */
+extern bool dmu_queue_is_running(DmuControlHead *head);
+
+/* All of it, or NULL if another build of the library has made it. */
+extern DmuControl *dmu_queue_whole(DmuControlHead *head);
 
 extern void *dmu_queue_session(DmuControl *control);
 
@@ -181,8 +224,20 @@ extern void dmu_queue_fill(DmuControl *control, const DmuQueueEntry *entries,
 /* Maps the queue segment until the process ends; NULL if there is none. */
 extern DmuQueue *dmu_queue_open(const DmuControl *control);
 
-/* Takes the next entry; false when the queue is empty. */
-extern bool dmu_queue_claim(DmuQueue *queue, DmuQueueEntry *entry);
+/*
+ * Takes the next entry, from the head or from the tail; NULL when the queue
+ * is empty.  Nobody else writes to it then.
+ */
+extern DmuQueueEntry *dmu_queue_claim(DmuQueue *queue, bool from_tail);
+
+/* The next entry from position "from" on whose turn is AGAIN, or NULL. */
+extern DmuQueueEntry *dmu_queue_next_again(DmuQueue *queue, uint32 *from);
+
+/* The streak that stands, that with one more failure, and the end of it. */
+extern DmuStreak dmu_queue_streak(DmuControl *control);
+extern DmuStreak dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode,
+										 bool probe);
+extern void dmu_queue_end_streak(DmuControl *control);
 
 extern DmuPhase dmu_queue_phase(DmuControl *control);
 
@@ -193,6 +248,9 @@ extern DmuStop dmu_queue_stop(DmuControl *control);
 
 /* Never weakens an earlier request.  Async-signal-safe. */
 extern void dmu_queue_request_stop(DmuControl *control, DmuStop stop);
+
+/* The same for a cycle of any build: somebody asks for a cancel. */
+extern void dmu_queue_cancel(DmuControlHead *head);
 
 /*
  * The same, with the error that ends the cycle; if there is one already, that
@@ -206,6 +264,13 @@ extern void dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state);
 extern void dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry);
 extern void dmu_slot_end(DmuControl *control, DmuSlot *slot,
 						 DmuOutcome outcome);
+
+/* Its turn is over without an outcome; only its time counts for now. */
+extern void dmu_slot_postpone(DmuSlot *slot);
+
+/* An outcome that was settled when the time was counted already. */
+extern void dmu_slot_count(DmuSlot *slot, DmuPriority priority,
+						   DmuOutcome outcome);
 
 /* The sums of one slot, and of all slots of one priority or (-1) of all. */
 extern void dmu_slot_tally(DmuSlot *slot, int priority, DmuTally *tally);

@@ -80,7 +80,7 @@ put_progress(FunctionCallInfo fcinfo, DmuControl *control)
 
 	dmu_progress_read(control, &now);
 	rate = dmu_progress_rate(control, &now);
-	values[0] = Int64GetDatum(control->cycle_id);
+	values[0] = Int64GetDatum(control->head.cycle_id);
 	values[1] = CStringGetTextDatum(control->request.users_name);
 	values[2] = NameGetDatum(&control->role_name);
 	values[3] = CStringGetTextDatum(dmu_progress_phase_name(control));
@@ -133,7 +133,7 @@ put_workers(FunctionCallInfo fcinfo, DmuControl *control)
 		if (pid == 0)
 			continue;
 		dmu_slot_tally(slot, -1, &tally);
-		values[0] = Int64GetDatum(control->cycle_id);
+		values[0] = Int64GetDatum(control->head.cycle_id);
 		values[1] = Int32GetDatum(i + 1);
 		values[2] = Int32GetDatum((int32) pid);
 		values[3] = CStringGetTextDatum(dmu_progress_state_name(control, i));

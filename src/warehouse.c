@@ -355,35 +355,3 @@ dmu_warehouse_lock(const DmuWarehouse *warehouse)
 	LockRelationOid(warehouse->facts, AccessShareLock);
 	LockRelationOid(warehouse->users, AccessShareLock);
 }
-
-/* Takes a name apart that we have put together; InvalidOid: no such schema. */
-static Oid
-split_qualified(const char *qualified, char **name)
-{
-	char	   *schema;
-
-	if (!dmu_parse_name(qualified, &schema, name) || schema == NULL)
-		elog(ERROR, "invalid qualified name: %s", qualified);
-	return get_namespace_oid(schema, true);
-}
-
-static bool
-relation_exists(const char *qualified)
-{
-	char	   *name;
-	Oid			schema = split_qualified(qualified, &name);
-
-	return OidIsValid(schema) && OidIsValid(get_relname_relid(name, schema));
-}
-
-bool
-dmu_warehouse_exists(const DmuWarehouse *warehouse)
-{
-	char	   *name;
-	Oid			schema = split_qualified(warehouse->procedure_name, &name);
-
-	return OidIsValid(schema) &&
-		dmu_procedure_exists(schema, name, warehouse->procedure_argtype) &&
-		relation_exists(warehouse->facts_name) &&
-		relation_exists(warehouse->users_name);
-}

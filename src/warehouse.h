@@ -90,11 +90,4 @@ extern void dmu_warehouse_lacking(const DmuWarehouse *warehouse,
  */
 extern void dmu_warehouse_lock(const DmuWarehouse *warehouse);
 
-/*
- * False if a relation or the procedure has gone from under a running cycle.
- * Looks the names up anew, so a procedure that was dropped and created again
- * still counts.
- */
-extern bool dmu_warehouse_exists(const DmuWarehouse *warehouse);
-
 #endif							/* DMU_WAREHOUSE_H */

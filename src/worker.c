@@ -7,9 +7,8 @@
  *		refresh came to into an outcome: counted in the slot, a failure written
  *		down with its back-off, a line in the server log.
  *
- *		An error belongs to one datamart user, so the loop goes on after it.
- *		Only what would fail for all of them (the procedure or a table is
- *		gone) stops the cycle, lest every datamart user get a back-off for it.
+ *		An error belongs to one datamart user, so the loop goes on after it,
+ *		unless trouble.c finds that it would hit everybody.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,21 +27,24 @@
 #include "storage/ipc.h"
 #include "storage/pmsignal.h"
 #include "tcop/tcopprot.h"
+#include "trouble.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "warehouse.h"
 #include "watchdog.h"
 
-/* One worker at work. */
-typedef struct WorkerRun
+struct DmuWorker
 {
 	DmuControl *control;
+	DmuQueue   *queue;			/* NULL if it is empty */
 	DmuSlot    *slot;
 	int			number;
+	int64		done;			/* datamart users */
+	MemoryContext context;		/* reset after each of them */
 	DmuWarehouse *warehouse;
 	DmuRefresher *refresher;
 	DmuError	error;			/* of the last datamart user */
-} WorkerRun;
+};
 
 /* The users table of the process's one cycle. */
 static Oid	users_table = InvalidOid;
@@ -56,7 +58,7 @@ clear_failure(int64 dimension_user_id)
 
 /* True if no further datamart user is to be claimed. */
 static bool
-must_stop(WorkerRun *run)
+must_stop(DmuWorker *run)
 {
 	DmuControl *control = run->control;
 
@@ -96,9 +98,12 @@ dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
 	PG_TRY();
 	{
 		dmu_session_begin();
+		if (dmu_trouble_is_suspect(error->sqlerrcode))
+			dmu_failures_keep_undo(control->request.users, dimension_user_id,
+								   control->head.cycle_id, error->sqlerrcode);
 		dmu_failures_record(control->request.users,
 							control->request.users_name, dimension_user_id,
-							control->cycle_id, error, dmu_retry_delay,
+							control->head.cycle_id, error, dmu_retry_delay,
 							dmu_retry_delay_max, nowait);
 		dmu_session_commit(context);
 	}
@@ -120,17 +125,36 @@ dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
 	pfree(second);
 }
 
-/* True if the tables and the procedure are still there. */
-static bool
-warehouse_exists(WorkerRun *run)
+/* The same for one that collided in its procedure. */
+static void
+record_contention(DmuWorker *run, int64 dimension_user_id)
 {
 	MemoryContext context = CurrentMemoryContext;
-	bool		result;
+	DmuError   *second = palloc(sizeof(DmuError));
+	uint32		held = QueryCancelHoldoffCount;
 
-	dmu_session_begin();
-	result = dmu_warehouse_exists(run->warehouse);
-	dmu_session_commit(context);
-	return result;
+	PG_TRY();
+	{
+		dmu_session_begin();
+		dmu_failures_defer(run->control->request.users,
+						   run->control->request.users_name,
+						   dimension_user_id, run->control->head.cycle_id,
+						   &run->error, dmu_retry_delay);
+		dmu_session_commit(context);
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(second, context);
+		QueryCancelHoldoffCount = held;
+		ereport(WARNING,
+				(errcode(second->sqlerrcode),
+				 errmsg("could not record the contention of datamart user " INT64_FORMAT ": %s",
+						dimension_user_id, second->message)));
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(context);
+	pfree(second);
 }
 
 static void
@@ -145,7 +169,7 @@ set_timeout_error(DmuError *error)
 
 /* Adds to an error of the procedure what its author should know. */
 static void
-explain_failure(WorkerRun *run, bool out_of_time)
+explain_failure(DmuWorker *run, bool out_of_time)
 {
 	DmuError   *error = &run->error;
 
@@ -164,7 +188,7 @@ explain_failure(WorkerRun *run, bool out_of_time)
 }
 
 static void
-report_failure(WorkerRun *run, int64 dimension_user_id)
+report_failure(DmuWorker *run, int64 dimension_user_id)
 {
 	const DmuError *error = &run->error;
 
@@ -182,7 +206,8 @@ report_failure(WorkerRun *run, int64 dimension_user_id)
  * not for the datamart user.
  */
 static bool
-handle_failure(WorkerRun *run, const DmuQueueEntry *entry, bool out_of_time)
+handle_failure(DmuWorker *run, const DmuQueueEntry *entry, bool out_of_time,
+			   bool probe)
 {
 	DmuControl *control = run->control;
 
@@ -198,7 +223,7 @@ handle_failure(WorkerRun *run, const DmuQueueEntry *entry, bool out_of_time)
 
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
 	explain_failure(run, out_of_time);
-	if (!warehouse_exists(run))
+	if (dmu_trouble_ends_cycle(control, &run->error, probe))
 	{
 		dmu_queue_stop_with_error(control, DMU_STOP_FAILED, &run->error);
 		return false;
@@ -211,7 +236,7 @@ handle_failure(WorkerRun *run, const DmuQueueEntry *entry, bool out_of_time)
 
 /* See dmu_failures_note_suspect(); false if that raised an error. */
 static bool
-note_suspect(WorkerRun *run, const DmuQueueEntry *entry)
+note_suspect(DmuWorker *run, const DmuQueueEntry *entry)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool noted = false;
@@ -221,7 +246,7 @@ note_suspect(WorkerRun *run, const DmuQueueEntry *entry)
 		dmu_failures_note_suspect(run->control->request.users,
 								  run->control->request.users_name,
 								  run->number, entry->dimension_user_id,
-								  run->control->cycle_id);
+								  run->control->head.cycle_id);
 		noted = true;
 	}
 	PG_CATCH();
@@ -246,23 +271,58 @@ renew_protection(void)
 }
 
 /*
- * Takes the next datamart user; false if there is none, or none is to be
- * taken.  Protection comes first: it may wait, and whoever is terminated then
- * must not have taken anybody.
+ * True if another datamart user may be taken.  Protection comes first: it may
+ * wait, and whoever is terminated then must not have taken anybody.
  */
 static bool
-take_next(WorkerRun *run, DmuQueue *queue, DmuQueueEntry *entry)
+may_go_on(DmuWorker *run)
 {
-	if (queue == NULL)
+	if (run->queue == NULL)
 		return false;
 	renew_protection();
-	return !must_stop(run) && dmu_queue_claim(queue, entry);
+	return !must_stop(run);
 }
 
-/* One datamart user; false if its outcome is not to be counted. */
+/*
+ * It kept colliding.  True if it comes again when the others are through, and
+ * has no outcome yet.
+ *
+ * A row that somebody else keeps locked will hardly be free by then, and would
+ * cost the coordinator a second each time.  Where the procedure collided, the
+ * datamart user must not be in the way of others in the next cycles.
+ */
 static bool
-work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
+handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 {
+	DmuStage	stage = dmu_refresh_stage(run->refresher);
+	bool		again = entry->turn == DMU_TURN_FIRST &&
+		(stage == DMU_STAGE_CALL ||
+		 run->error.sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE);
+
+	entry->turn = again ? DMU_TURN_AGAIN : DMU_TURN_OVER;
+	ereport(LOG,
+			(errmsg(again ?
+					"worker %d: put off datamart user " INT64_FORMAT " to the end of the cycle: %s" :
+					"worker %d: deferred datamart user " INT64_FORMAT ": %s",
+					run->number, entry->dimension_user_id,
+					run->error.message)));
+	if (stage == DMU_STAGE_CALL)
+	{
+		dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
+		record_contention(run, entry->dimension_user_id);
+		entry->has_failure = true;
+	}
+	return again;
+}
+
+/*
+ * One datamart user; false if it has no outcome, or none that is to be
+ * counted.
+ */
+static bool
+work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
+{
+	DmuOutcome	outcome = DMU_FAILED;
 	bool		out_of_time;
 
 	dmu_slot_begin(run->slot, entry);
@@ -272,26 +332,29 @@ work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
 
 	dmu_watchdog_begin(dmu_user_timeout);
 	RESUME_CANCEL_INTERRUPTS();
-	*outcome = DMU_FAILED;
 	if (!run->control->follows_crash || note_suspect(run, entry))
-		*outcome = dmu_refresh(run->refresher, entry->dimension_user_id,
-							   entry->has_failure ? clear_failure : NULL,
-							   &run->error);
+		outcome = dmu_refresh(run->refresher, entry->dimension_user_id,
+							  entry->has_failure ? clear_failure : NULL,
+							  &run->error);
 	HOLD_CANCEL_INTERRUPTS();
 	out_of_time = dmu_watchdog_end();
 
-	if (*outcome == DMU_FAILED && !handle_failure(run, entry, out_of_time))
+	if (outcome == DMU_FAILED &&
+		!handle_failure(run, entry, out_of_time, probe))
 	{
 		dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
 		return false;
 	}
-	if (*outcome == DMU_DEFERRED)
-		ereport(LOG,
-				(errmsg("worker %d: deferred datamart user " INT64_FORMAT ": %s",
-						run->number, entry->dimension_user_id,
-						run->error.message)));
+	if (outcome == DMU_DEFERRED && handle_collision(run, entry))
+	{
+		dmu_slot_postpone(run->slot);
+		return false;
+	}
+	if (outcome == DMU_PROCESSED)
+		dmu_queue_end_streak(run->control);
 
-	dmu_slot_end(run->control, run->slot, *outcome);
+	entry->turn = DMU_TURN_OVER;
+	dmu_slot_end(run->control, run->slot, outcome);
 	pgstat_report_stat(false);
 	return true;
 }
@@ -305,7 +368,7 @@ work_on(WorkerRun *run, const DmuQueueEntry *entry, DmuOutcome *outcome)
 static void
 worker_exit(int code, Datum arg)
 {
-	WorkerRun  *run = (WorkerRun *) DatumGetPointer(arg);
+	DmuWorker  *run = (DmuWorker *) DatumGetPointer(arg);
 	int64		id = (int64) pg_atomic_read_u64(&run->slot->dimension_user_id);
 
 	if (pg_atomic_read_u32(&run->slot->state) != DMU_WORKER_REFRESHING ||
@@ -324,7 +387,7 @@ worker_exit(int code, Datum arg)
 }
 
 static void
-prepare_run(WorkerRun *run)
+prepare_run(DmuWorker *run)
 {
 	MemoryContext old_context;
 
@@ -340,62 +403,110 @@ prepare_run(WorkerRun *run)
 	dmu_session_commit(TopMemoryContext);
 }
 
-void
-dmu_worker_run(DmuControl *control, int number)
+DmuWorker *
+dmu_worker_begin(DmuControl *control, int number)
 {
-	DmuQueue   *queue = dmu_queue_open(control);
-	WorkerRun  *run = MemoryContextAllocZero(TopMemoryContext,
-											 sizeof(WorkerRun));
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
-												  "datamart_users worker",
-												  ALLOCSET_DEFAULT_SIZES);
-	DmuQueueEntry entry;
-	DmuOutcome	outcome;
-	DmuTally	tally = {.total_usec = 0};
-	int64		done = 0;
+	DmuWorker  *run = MemoryContextAllocZero(TopMemoryContext,
+											 sizeof(DmuWorker));
 
 	run->control = control;
 	run->number = number;
+	run->queue = dmu_queue_open(control);
 	run->slot = &control->slots[number - 1];
+	run->context = AllocSetContextCreate(TopMemoryContext,
+										 "datamart_users worker",
+										 ALLOCSET_DEFAULT_SIZES);
 	users_table = control->request.users;
-	if (queue != NULL)
+	if (run->queue != NULL)
 		prepare_run(run);
 	dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
 	before_shmem_exit(worker_exit, PointerGetDatum(run));
+	return run;
+}
 
-	/*
-	 * A cancel is for a refresh.  Anywhere else, be it in the report of a
-	 * failure, it would end the worker.
-	 */
+/* One datamart user, and what is to be done after each. */
+static void
+take_turn(DmuWorker *run, DmuQueueEntry *entry, bool probe)
+{
+	if (work_on(run, entry, probe) && dmu_log_every_users > 0 &&
+		++run->done % dmu_log_every_users == 0)
+		ereport(LOG,
+				(errmsg("worker %d: processed " INT64_FORMAT " datamart users (current: datamart user " INT64_FORMAT ")",
+						run->number, run->done, entry->dimension_user_id)));
+	MemoryContextReset(run->context);
+}
+
+/*
+ * A cancel is for a refresh.  Anywhere else, be it in the report of a failure,
+ * it would end the worker.
+ */
+static MemoryContext
+begin_turns(DmuWorker *run)
+{
 	HOLD_CANCEL_INTERRUPTS();
-	MemoryContextSwitchTo(context);
-	while (take_next(run, queue, &entry))
-	{
-		if (work_on(run, &entry, &outcome) &&
-			++done % Max(dmu_log_every_users, 1) == 0 &&
-			dmu_log_every_users > 0)
-			ereport(LOG,
-					(errmsg("worker %d: processed " INT64_FORMAT " datamart users (current: datamart user " INT64_FORMAT ")",
-							number, done, entry.dimension_user_id)));
-		MemoryContextReset(context);
-	}
+	return MemoryContextSwitchTo(run->context);
+}
 
-	if (control->follows_crash)
-		dmu_failures_forget_suspect(control->request.users, number);
+static void
+end_turns(DmuWorker *run, MemoryContext old_context)
+{
+	if (run->control->follows_crash)
+		dmu_failures_forget_suspect(run->control->request.users, run->number);
 	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 	debug_query_string = NULL;
 	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(old_context);
+	RESUME_CANCEL_INTERRUPTS();
+}
+
+void
+dmu_worker_first_turn(DmuWorker *run)
+{
+	MemoryContext old_context = begin_turns(run);
+
+	while (may_go_on(run))
+	{
+		bool		probe = dmu_trouble_wants_probe(run->control);
+		DmuQueueEntry *entry = dmu_queue_claim(run->queue, probe);
+
+		if (entry == NULL)
+			break;
+		take_turn(run, entry, probe);
+	}
+	end_turns(run, old_context);
+}
+
+void
+dmu_worker_second_turn(DmuWorker *run)
+{
+	MemoryContext old_context = begin_turns(run);
+	DmuQueueEntry *entry;
+	uint32		position = 0;
+
+	while (may_go_on(run) &&
+		   (entry = dmu_queue_next_again(run->queue, &position)) != NULL)
+	{
+		take_turn(run, entry, false);
+		position++;
+	}
+	end_turns(run, old_context);
+}
+
+void
+dmu_worker_end(DmuWorker *run)
+{
+	DmuTally	tally = {.total_usec = 0};
+
 	dmu_slot_tally(run->slot, -1, &tally);
 	if (tally.outcomes[DMU_FAILED] == 0)
 		ereport(LOG,
 				(errmsg("worker %d: completed successfully (" INT64_FORMAT " datamart users processed)",
-						number, tally.outcomes[DMU_PROCESSED])));
+						run->number, tally.outcomes[DMU_PROCESSED])));
 	else
 		ereport(LOG,
 				(errmsg("worker %d: completed with failures (" INT64_FORMAT " datamart users processed, " INT64_FORMAT " failed)",
-						number, tally.outcomes[DMU_PROCESSED],
+						run->number, tally.outcomes[DMU_PROCESSED],
 						tally.outcomes[DMU_FAILED])));
-	RESUME_CANCEL_INTERRUPTS();
 }
 
 void
@@ -403,6 +514,7 @@ dmu_worker_main(Datum main_arg)
 {
 	int			number;
 	DmuControl *control = dmu_launch_attach(main_arg, &number);
+	DmuWorker  *worker;
 
 	if (control == NULL)
 		return;
@@ -410,6 +522,8 @@ dmu_worker_main(Datum main_arg)
 	dmu_launch_assume_session(control);
 	dmu_launch_announce(control, number);
 	dmu_watchdog_start(control);
-	dmu_worker_run(control, number);
+	worker = dmu_worker_begin(control, number);
+	dmu_worker_first_turn(worker);
+	dmu_worker_end(worker);
 	dmu_watchdog_stop();
 }

@@ -13,13 +13,30 @@
 /* Entry point of a background worker; the argument is a control segment. */
 extern PGDLLEXPORT void dmu_worker_main(Datum main_arg);
 
+/* A worker at work, in its own process. */
+typedef struct DmuWorker DmuWorker;
+
 /*
- * Works as worker "number" until the queue is empty or the cycle is to stop.
- * Every datamart user that it claimed has its outcome in the slot then, but
- * one that was rolled back because of a stop.  Raises an error only if it
- * could not begin.
+ * Begins to work as worker "number"; the result lasts as long as the process.
+ * Raises an error if it could not work.
  */
-extern void dmu_worker_run(DmuControl *control, int number);
+extern DmuWorker *dmu_worker_begin(DmuControl *control, int number);
+
+/*
+ * Works until the queue is empty or the cycle is to stop.  Every datamart user
+ * that it claimed has its outcome in the slot then, but one that was rolled
+ * back because of a stop, and those that are to come again.
+ */
+extern void dmu_worker_first_turn(DmuWorker *worker);
+
+/*
+ * Works on those that collided in the first turn, of whatever worker.  For the
+ * coordinator, when all other workers have stopped.
+ */
+extern void dmu_worker_second_turn(DmuWorker *worker);
+
+/* Tells the log what came of it. */
+extern void dmu_worker_end(DmuWorker *worker);
 
 /*
  * Writes down a failure of a datamart user, in a transaction of its own.  If

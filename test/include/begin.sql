@@ -62,7 +62,7 @@ DECLARE
 	written regclass;
 BEGIN
 	FOR written IN SELECT attrelid FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-					WHERE attname = 'users_oid' AND relkind = 'r' AND relname LIKE 'datamart\_users\_%'
+					WHERE attname = 'users_table' AND relkind = 'r' AND relname LIKE 'datamart\_users\_%'
 	LOOP
 		EXECUTE format('ALTER TABLE %s ALTER users_oid SET DEFAULT %s, ALTER users_table SET DEFAULT %L',
 					   written, 'dwh.dimension_users'::regclass::oid, 'dwh.dimension_users');
