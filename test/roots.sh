@@ -24,6 +24,8 @@ prepare_roots() {
 	fi
 	mkdir -p "$cache"
 	trap finish_roots EXIT
+	# Of scripts that were killed.
+	find "$cache" -maxdepth 1 -name 'copies.*' -mtime +0 -exec rm -rf {} +
 	copies=$(mktemp -d "$cache/copies.XXXXXX")
 	chmod a+rx "$copies"
 	find_mirror
