@@ -40,6 +40,7 @@ include $(PGXS)
 
 # PGXS looks for everything in the folder of the sources, so that what was
 # built there would pass for built here.
+srcdir := $(srcdir)
 override VPATH :=
 vpath %.c $(here)
 vpath %.control $(here)

@@ -131,7 +131,7 @@ try() {
 			"$(sed -n 's/^   \(PostgreSQL [^ ]*\).*/\1/p' "$log" | head -n 1)"
 	else
 		failed=$((failed + 1))
-		tail -n 100 "$log"
+		tail -n 200 "$log"
 		printf 'FAILED  %-22s %4d s  %s\n' "$1" $((SECONDS - started)) "$why"
 	fi
 }

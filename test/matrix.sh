@@ -7,7 +7,7 @@
 # ordinary OS user.  Needs root; leaves the roots that it made for the next
 # time (see test/roots.sh).
 #
-# A line tells of each major, and what failed is shown before it; a major that
+# A line tells of each major, after all output of one where something failed; a major that
 # no suite of Debian has is skipped.  The last line sums the tests of all.
 
 # shellcheck source=test/lib.sh
@@ -47,12 +47,6 @@ make_root() {
 	fi
 }
 
-# What a reader needs of the output of a run that failed.
-show_failures() {
-	grep -nE '^not ok|\.\.\. FAILED|# +Failed|^[-+][^-+]|rror' "$1" | head -n 60 || true
-	tail -n 60 "$1"
-}
-
 # try MAJOR
 try() {
 	local log=$copies/log started counts verdict='did not get to the tests' good=0 bad=1
@@ -74,7 +68,7 @@ try() {
 	passed=$((passed + good))
 	failed=$((failed + bad))
 	if [[ $bad -ne 0 ]]; then
-		show_failures "$log"
+		cat "$log"
 	fi
 	printf '%-8s %s, %s: %s, %d s\n' "$([[ $bad -eq 0 ]] && echo ok || echo FAILED)" \
 		"$(sed -n 's/^   \(PostgreSQL [^ ]*\).*/\1/p' "$log" | head -n 1)" "$suite" \

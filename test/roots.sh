@@ -24,6 +24,8 @@ prepare_roots() {
 	fi
 	mkdir -p "$cache"
 	trap finish_roots EXIT
+	# Of scripts that were killed.
+	find "$cache" -maxdepth 1 -name 'copies.*' -mtime +0 -exec rm -rf {} +
 	copies=$(mktemp -d "$cache/copies.XXXXXX")
 	chmod a+rx "$copies"
 	find_mirror
@@ -138,6 +140,8 @@ copy_root() {
 	rm -rf "$copy"
 	cp -a --reflink=auto "$root" "$copy"
 	cp -L /etc/resolv.conf "$copy/etc/resolv.conf" 2>/dev/null || true
+	# What sudo looks for.
+	printf '127.0.0.1 localhost %s\n' "$(hostname)" >"$copy/etc/hosts"
 	# A chroot shares the host's network: none of its services may start.
 	printf '#!/bin/sh\nexit 101\n' >"$copy/usr/sbin/policy-rc.d"
 	chmod a+rx "$copy/usr/sbin/policy-rc.d"
@@ -161,6 +165,6 @@ in_root() {
 		sh -c 'cd "$HOME/datamart_users" && exec "$@"' sh "$@" </dev/null
 }
 
-# counts_of FILE: the "N passed, N failed" that a test script ends with, as two
+# counts_of FILE: the last "N passed, N failed" of a test script, as two
 # numbers; nothing if it did not get that far.
-counts_of() { tail -n 1 "$1" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p'; }
+counts_of() { sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$1" | tail -n 1; }

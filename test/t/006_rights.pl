@@ -17,6 +17,14 @@ my $node = new_node('rights');
 my ($stdout, $stderr);
 
 add_warehouse($node, 'w', 6);
+# The superuser is called like the OS user, who need not be postgres.
+$node->safe_psql('w', <<'SQL');
+DO $do$
+BEGIN
+	CREATE ROLE postgres SUPERUSER;
+EXCEPTION WHEN duplicate_object THEN
+END $do$;
+SQL
 $node->safe_psql('w', <<'SQL');
 CREATE ROLE keeper NOLOGIN;
 CREATE ROLE etl LOGIN;
