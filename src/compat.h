@@ -77,6 +77,13 @@
 					(retset), (nvargs), (vatype), (true_types), NULL)
 #endif
 
+/* 16 gave this function its name; the index begins with 1. */
+#if PG_VERSION_NUM >= 160000
+#define dmu_local_beentry(index) pgstat_get_local_beentry_by_index(index)
+#else
+#define dmu_local_beentry(index) pgstat_fetch_stat_local_beentry(index)
+#endif
+
 /* 16 put one function in the place of one per catalog. */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_namespace.h"

@@ -54,29 +54,53 @@ static const DecisiveSetting decisive_settings[] = {
 	{DMU_EXTENSION_NAME ".retry_delay_max", false, false},
 };
 
-/* "what" is the object as GRANT names it, "kind" as a message does. */
+/*
+ * "what" is the object as GRANT names it, "kind" and "name" as a message does.
+ */
 static void
 deny(const char *kind, const char *name, const char *privilege,
-	 const char *what)
+	 const char *what, DmuLacking *lacking)
 {
-	const char *role = quote_identifier(GetUserNameFromId(GetUserId(), false));
+	const char *role;
 
+	if (lacking != NULL)
+	{
+		char	   *grant = psprintf("%s ON %s", privilege, what);
+		ListCell   *lc;
+
+		/* Several objects may be in one schema. */
+		foreach(lc, lacking->grants)
+		{
+			if (strcmp(lfirst(lc), grant) == 0)
+				return;
+		}
+		lacking->grants = lappend(lacking->grants, grant);
+		return;
+	}
+
+	role = quote_identifier(GetUserNameFromId(GetUserId(), false));
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for %s %s", kind, name),
 			 errhint("Run GRANT %s ON %s TO %s;", privilege, what, role)));
 }
 
+static Oid
+asked_role(const DmuLacking *lacking)
+{
+	return lacking != NULL ? lacking->role : GetUserId();
+}
+
 void
-dmu_privilege_schema(Oid schema)
+dmu_privilege_schema(Oid schema, DmuLacking *lacking)
 {
 	const char *name;
 
-	if (dmu_schema_aclcheck(schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK)
+	if (dmu_schema_aclcheck(schema, asked_role(lacking), ACL_USAGE) == ACLCHECK_OK)
 		return;
 
 	name = quote_identifier(get_namespace_name(schema));
-	deny("schema", name, "USAGE", psprintf("SCHEMA %s", name));
+	deny("schema", name, "USAGE", psprintf("SCHEMA %s", name), lacking);
 }
 
 Oid
@@ -85,48 +109,71 @@ dmu_privilege_named_schema(const char *schema)
 	Oid			oid = get_namespace_oid(schema, true);
 
 	if (OidIsValid(oid))
-		dmu_privilege_schema(oid);
+		dmu_privilege_schema(oid, NULL);
 	return oid;
 }
 
 void
 dmu_privilege_relation(Oid relation, const char *name, AclMode mode,
-					   const char *column1, const char *column2)
+					   const char *column1, const char *column2,
+					   DmuLacking *lacking)
 {
+	Oid			role = asked_role(lacking);
 	const char *columns[2] = {column1, column2};
 	StringInfoData privilege;
 
-	if (pg_class_aclcheck(relation, GetUserId(), mode) == ACLCHECK_OK)
+	if (pg_class_aclcheck(relation, role, mode) == ACLCHECK_OK)
 		return;
 
 	initStringInfo(&privilege);
 	appendStringInfo(&privilege, "%s (%s",
-					 mode == ACL_SELECT ? "SELECT" : "UPDATE", column1);
+					 mode == ACL_SELECT ? "SELECT" : "UPDATE",
+					 quote_identifier(column1));
 	if (column2 != NULL)
-		appendStringInfo(&privilege, ", %s", column2);
+		appendStringInfo(&privilege, ", %s", quote_identifier(column2));
 	appendStringInfoChar(&privilege, ')');
 
 	for (int i = 0; i < (int) lengthof(columns) && columns[i] != NULL; i++)
 	{
 		AttrNumber	attnum = get_attnum(relation, columns[i]);
 
-		if (pg_attribute_aclcheck(relation, attnum, GetUserId(), mode) != ACLCHECK_OK)
-			deny("relation", name, privilege.data, name);
+		if (pg_attribute_aclcheck(relation, attnum, role, mode) != ACLCHECK_OK)
+		{
+			deny("relation", name, privilege.data, name, lacking);
+			return;
+		}
 	}
 }
 
 void
-dmu_privilege_procedure(Oid procedure)
+dmu_privilege_procedure(Oid procedure, DmuLacking *lacking)
 {
 	char	   *signature;
 
-	if (dmu_procedure_aclcheck(procedure, GetUserId(),
+	if (dmu_procedure_aclcheck(procedure, asked_role(lacking),
 							   ACL_EXECUTE) == ACLCHECK_OK)
 		return;
 
 	signature = format_procedure_qualified(procedure);
 	deny("procedure", signature, "EXECUTE",
-		 psprintf("PROCEDURE %s", signature));
+		 psprintf("PROCEDURE %s", signature), lacking);
+}
+
+bool
+dmu_privilege_may_read(Oid schema, const char *table)
+{
+	Oid			relation = get_relname_relid(table, schema);
+
+	return OidIsValid(relation) &&
+		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+}
+
+bool
+dmu_privilege_has_role(const char *role_name)
+{
+	Oid			role = get_role_oid(role_name, true);
+
+	return OidIsValid(role) && has_privs_of_role(GetUserId(), role);
 }
 
 /*

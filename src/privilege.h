@@ -3,8 +3,10 @@
  * privilege.h
  *		What the current role may not do.
  *
- *		All of these return, or raise 42501 insufficient_privilege with the
- *		GRANT to run as hint.
+ *		Those that take a DmuLacking ask for the role in it, and add what that
+ *		role lacks to its list.  Where it is NULL, and all others: they ask for
+ *		the current role and return, or raise 42501 insufficient_privilege with
+ *		the GRANT to run as hint.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,10 +15,18 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
 #include "utils/acl.h"
 
+/* A role, and what it lacks: "SELECT (a, b) ON c", palloc'd, none twice. */
+typedef struct DmuLacking
+{
+	Oid			role;
+	List	   *grants;
+} DmuLacking;
+
 /* USAGE on a schema. */
-extern void dmu_privilege_schema(Oid schema);
+extern void dmu_privilege_schema(Oid schema, DmuLacking *lacking);
 
 /*
  * The same for the schema of a qualified name, before anything is looked up
@@ -31,10 +41,19 @@ extern Oid	dmu_privilege_named_schema(const char *schema);
  */
 extern void dmu_privilege_relation(Oid relation, const char *name,
 								   AclMode mode, const char *column1,
-								   const char *column2);
+								   const char *column2, DmuLacking *lacking);
 
 /* EXECUTE on a procedure. */
-extern void dmu_privilege_procedure(Oid procedure);
+extern void dmu_privilege_procedure(Oid procedure, DmuLacking *lacking);
+
+/*
+ * May the current role read a table or view of the extension's "schema" by
+ * itself?
+ */
+extern bool dmu_privilege_may_read(Oid schema, const char *table);
+
+/* Has it the rights of a role that was written down by name? */
+extern bool dmu_privilege_has_role(const char *role_name);
 
 /*
  * Whoever set one of the settings that decide what a cycle runs, or for how

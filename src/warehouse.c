@@ -97,8 +97,24 @@ display_name(const char *schema, const char *name)
 	return schema == NULL ? name : psprintf("%s.%s", schema, name);
 }
 
+/* As the parser would find it, but for the right to look into its schema. */
 static Oid
-resolve_relation(const RelationSetting *setting)
+find_relation(const char *schema, const char *name, bool need_usage)
+{
+	Oid			schema_oid = InvalidOid;
+
+	if (schema != NULL)
+		schema_oid = need_usage ? dmu_privilege_named_schema(schema) :
+			get_namespace_oid(schema, true);
+	if (OidIsValid(schema_oid) && !need_usage)
+		return get_relname_relid(name, schema_oid);
+	return RangeVarGetRelid(makeRangeVar(unconstify(char *, schema),
+										 unconstify(char *, name), -1),
+							NoLock, true);
+}
+
+static Oid
+resolve_relation(const RelationSetting *setting, bool need_usage)
 {
 	char	   *schema;
 	char	   *name;
@@ -109,10 +125,8 @@ resolve_relation(const RelationSetting *setting)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("invalid name in setting %s", setting->name)));
-	if (schema != NULL)
-		(void) dmu_privilege_named_schema(schema);
 
-	relation = RangeVarGetRelid(makeRangeVar(schema, name, -1), NoLock, true);
+	relation = find_relation(schema, name, need_usage);
 	kind = OidIsValid(relation) ? get_rel_relkind(relation) : '\0';
 	if (kind == '\0')
 		ereport(ERROR,
@@ -197,19 +211,38 @@ require_updatable(Oid users)
 						 users_setting.name)));
 }
 
-/* Returns the base type of its key. */
-static Oid
-resolve_users(Oid *users)
+void
+dmu_warehouse_examine_facts(DmuWarehouse *warehouse, bool need_usage)
 {
-	Oid			key_type;
+	Oid			facts = resolve_relation(&facts_setting, need_usage);
 
-	*users = resolve_relation(&users_setting);
-	key_type = require_column(*users, &users_setting,
-							  DMU_COL_USER_KEY, &key_types);
-	(void) require_column(*users, &users_setting,
-						  DMU_COL_MODIFIED, &flag_types);
-	require_updatable(*users);
-	return key_type;
+	(void) require_column(facts, &facts_setting, DMU_COL_FACT_KEY, &key_types);
+	(void) require_column(facts, &facts_setting, DMU_COL_ACTION_AT, &time_types);
+	warehouse->facts_name = qualified_relation(facts);
+	warehouse->facts = facts;
+}
+
+void
+dmu_warehouse_examine_users(DmuWarehouse *warehouse, bool need_usage)
+{
+	Oid			users = resolve_relation(&users_setting, need_usage);
+
+	warehouse->users_key_type = require_column(users, &users_setting,
+											   DMU_COL_USER_KEY, &key_types);
+	(void) require_column(users, &users_setting, DMU_COL_MODIFIED, &flag_types);
+	require_updatable(users);
+	warehouse->users_name = qualified_relation(users);
+	warehouse->users = users;
+}
+
+void
+dmu_warehouse_examine_procedure(DmuWarehouse *warehouse)
+{
+	Oid			procedure = dmu_procedure_resolve(warehouse->users_key_type,
+												  &warehouse->procedure_argtype);
+
+	warehouse->procedure_name = qualified_procedure(procedure);
+	warehouse->procedure = procedure;
 }
 
 /* To be the first to look at the settings: nobody's else lead anywhere. */
@@ -224,22 +257,11 @@ DmuWarehouse *
 dmu_warehouse_resolve(void)
 {
 	DmuWarehouse *warehouse = palloc0(sizeof(DmuWarehouse));
-	Oid			key_type;
 
 	check_settings();
-	warehouse->facts = resolve_relation(&facts_setting);
-	(void) require_column(warehouse->facts, &facts_setting,
-						  DMU_COL_FACT_KEY, &key_types);
-	(void) require_column(warehouse->facts, &facts_setting,
-						  DMU_COL_ACTION_AT, &time_types);
-	warehouse->facts_name = qualified_relation(warehouse->facts);
-
-	key_type = resolve_users(&warehouse->users);
-	warehouse->users_name = qualified_relation(warehouse->users);
-
-	warehouse->procedure = dmu_procedure_resolve(key_type,
-												 &warehouse->procedure_argtype);
-	warehouse->procedure_name = qualified_procedure(warehouse->procedure);
+	dmu_warehouse_examine_facts(warehouse, true);
+	dmu_warehouse_examine_users(warehouse, true);
+	dmu_warehouse_examine_procedure(warehouse);
 	return warehouse;
 }
 
@@ -274,41 +296,57 @@ dmu_warehouse_resolve_again(Oid users)
 	return warehouse;
 }
 
+/* What is not known is not asked for. */
 static void
-check_users_privileges(Oid users, const char *users_name, bool for_refresh)
+ask_privileges(const DmuWarehouse *warehouse, bool for_refresh,
+			   DmuLacking *lacking)
 {
-	dmu_privilege_schema(get_rel_namespace(users));
-	dmu_privilege_relation(users, users_name,
-						   ACL_SELECT, DMU_COL_USER_KEY, DMU_COL_MODIFIED);
-	if (for_refresh)
-		dmu_privilege_relation(users, users_name,
-							   ACL_UPDATE, DMU_COL_MODIFIED, NULL);
+	if (OidIsValid(warehouse->facts))
+	{
+		dmu_privilege_schema(get_rel_namespace(warehouse->facts), lacking);
+		dmu_privilege_relation(warehouse->facts, warehouse->facts_name,
+							   ACL_SELECT, DMU_COL_FACT_KEY, DMU_COL_ACTION_AT,
+							   lacking);
+	}
+	if (OidIsValid(warehouse->users))
+	{
+		dmu_privilege_schema(get_rel_namespace(warehouse->users), lacking);
+		dmu_privilege_relation(warehouse->users, warehouse->users_name,
+							   ACL_SELECT, DMU_COL_USER_KEY, DMU_COL_MODIFIED,
+							   lacking);
+		if (for_refresh)
+			dmu_privilege_relation(warehouse->users, warehouse->users_name,
+								   ACL_UPDATE, DMU_COL_MODIFIED, NULL, lacking);
+	}
+	if (OidIsValid(warehouse->procedure) && for_refresh)
+	{
+		dmu_privilege_schema(get_func_namespace(warehouse->procedure), lacking);
+		dmu_privilege_procedure(warehouse->procedure, lacking);
+	}
 }
 
 Oid
 dmu_warehouse_resolve_users(char **users_name)
 {
-	Oid			users;
+	DmuWarehouse warehouse = {0};
 
 	check_settings();
-	(void) resolve_users(&users);
-	*users_name = qualified_relation(users);
-	check_users_privileges(users, *users_name, true);
-	return users;
+	dmu_warehouse_examine_users(&warehouse, true);
+	ask_privileges(&warehouse, true, NULL);
+	*users_name = warehouse.users_name;
+	return warehouse.users;
 }
 
 void
 dmu_warehouse_check_privileges(const DmuWarehouse *warehouse, bool for_refresh)
 {
-	dmu_privilege_schema(get_rel_namespace(warehouse->facts));
-	dmu_privilege_relation(warehouse->facts, warehouse->facts_name,
-						   ACL_SELECT, DMU_COL_FACT_KEY, DMU_COL_ACTION_AT);
-	check_users_privileges(warehouse->users, warehouse->users_name, for_refresh);
-	if (!for_refresh)
-		return;
+	ask_privileges(warehouse, for_refresh, NULL);
+}
 
-	dmu_privilege_schema(get_func_namespace(warehouse->procedure));
-	dmu_privilege_procedure(warehouse->procedure);
+void
+dmu_warehouse_lacking(const DmuWarehouse *warehouse, DmuLacking *lacking)
+{
+	ask_privileges(warehouse, true, lacking);
 }
 
 void

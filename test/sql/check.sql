@@ -210,7 +210,7 @@ SET datamart_users.procedure = 'update_datamart_user';
 SELECT count(*) AS items, count(*) FILTER (WHERE status OPERATOR(pg_catalog.<>) 'ok') AS sick FROM datamart_users_check();
 RESET search_path;
 SELECT item, detail FROM datamart_users_check() WHERE status = 'error';
-SELECT count(*) FILTER (WHERE status <> 'ok') AS sick FROM datamart_users_check(schemas => '{dwh}');
+SELECT count(*) FILTER (WHERE status <> 'ok') AS sick FROM X;
 RESET datamart_users.facts_table;
 RESET datamart_users.users_table;
 RESET datamart_users.procedure;

@@ -1,0 +1,406 @@
+/*-------------------------------------------------------------------------
+ *
+ * check.c
+ *		The SQL-callable doctor: the order of its examinations, those of the
+ *		caller's tables, procedure and privileges, and what becomes of errors.
+ *
+ *		What a cycle would refuse, the doctor must call an error, and nothing
+ *		else: so it asks the very functions that a cycle asks, and shows what
+ *		they raise.  It runs as its caller; only the history is read as the
+ *		owner (check_history.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "check.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "parse.h"
+#include "privilege.h"
+#include "settings.h"
+#include "storage/proc.h"
+#include "text.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(datamart_users_check);
+
+/*
+ * How long an examination waits for a lock, in milliseconds: the doctor is
+ * asked when something stands still, and must not stand still beside it.
+ */
+#define LOCK_WAIT 2000
+
+static void
+check_server(DmuDoctor *doctor, DmuFinding *finding)
+{
+	if (RecoveryInProgress())
+	{
+		finding->status = "error";
+		finding->detail = "this is a standby: cycles run on the primary server";
+	}
+	else
+		finding->detail = psprintf("PostgreSQL %s",
+								   GetConfigOption("server_version", false, false));
+}
+
+/* What kind of relation it is, and how large the server thinks it to be. */
+static char *
+describe_relation(Oid relation, const char *name)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Form_pg_class form;
+	const char *kind = "a table";
+	const char *rows = "an unknown number of";
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relation);
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	if (form->relkind == RELKIND_PARTITIONED_TABLE)
+		kind = "a partitioned table";
+	else if (form->relkind == RELKIND_VIEW)
+		kind = "a view";
+	else if (form->relkind == RELKIND_MATVIEW)
+		kind = "a materialized view";
+	else if (form->relkind == RELKIND_FOREIGN_TABLE)
+		kind = "a foreign table";
+	if (form->reltuples >= 0 && form->relkind != RELKIND_VIEW)
+		rows = psprintf("about %s", dmu_text_number((int64) form->reltuples));
+	ReleaseSysCache(tuple);
+	return psprintf("%s, %s with %s rows", name, kind, rows);
+}
+
+static void
+check_facts_table(DmuDoctor *doctor, DmuFinding *finding)
+{
+	DmuWarehouse *warehouse = &doctor->warehouse;
+
+	dmu_warehouse_examine_facts(warehouse, false);
+	finding->detail = describe_relation(warehouse->facts, warehouse->facts_name);
+}
+
+static void
+check_users_table(DmuDoctor *doctor, DmuFinding *finding)
+{
+	DmuWarehouse *warehouse = &doctor->warehouse;
+
+	dmu_warehouse_examine_users(warehouse, false);
+	finding->detail = describe_relation(warehouse->users, warehouse->users_name);
+}
+
+/* A name that leads nowhere may be that of another table that is there. */
+static void
+advise_table(DmuFinding *finding, const char *kinds, const char *column1,
+			 const char *column2)
+{
+	char	   *candidate;
+
+	if (finding->sqlerrcode != ERRCODE_UNDEFINED_TABLE || finding->hint == NULL)
+		return;
+	candidate = dmu_catalog_candidate(kinds, column1, column2);
+	if (candidate != NULL)
+		finding->hint = psprintf("%s\n%s", finding->hint, candidate);
+}
+
+static void
+advise_facts_table(DmuDoctor *doctor, DmuFinding *finding)
+{
+	advise_table(finding, "rpvmf", DMU_COL_FACT_KEY, DMU_COL_ACTION_AT);
+}
+
+static void
+advise_users_table(DmuDoctor *doctor, DmuFinding *finding)
+{
+	advise_table(finding, "rpvf", DMU_COL_USER_KEY, DMU_COL_MODIFIED);
+}
+
+/* The schema that the setting names, InvalidOid if it names none. */
+static Oid
+procedure_schema(void)
+{
+	char	   *schema;
+	char	   *name;
+	List	   *argtypes;
+
+	if (!dmu_parse_procedure(dmu_procedure, &schema, &name, &argtypes) ||
+		schema == NULL)
+		return InvalidOid;
+	return get_namespace_oid(schema, true);
+}
+
+static void
+check_procedure(DmuDoctor *doctor, DmuFinding *finding)
+{
+	Oid			schema = procedure_schema();
+
+	/* For the parser to find it, one must be able to look into the schema. */
+	if (OidIsValid(schema) &&
+		dmu_schema_aclcheck(schema, GetUserId(), ACL_USAGE) != ACLCHECK_OK)
+	{
+		finding->detail = psprintf("not looked at, for want of USAGE on schema %s",
+								   quote_identifier(get_namespace_name(schema)));
+		return;
+	}
+
+	dmu_warehouse_examine_procedure(&doctor->warehouse);
+	finding->detail = format_procedure_qualified(doctor->warehouse.procedure);
+}
+
+/* Both functions that start a cycle; one of them is enough. */
+static void
+ask_functions(const DmuDoctor *doctor, DmuLacking *lacking)
+{
+	static const char *const names[] = {
+		"datamart_users_run_cycle", "datamart_users_start_cycle"
+	};
+	static const Oid types[] = {INT4OID, INT4OID, INTERVALOID};
+	oidvector  *arguments = buildoidvector(types, lengthof(types));
+	const char *schema = quote_identifier(get_namespace_name(doctor->schema));
+
+	for (int i = 0; i < (int) lengthof(names); i++)
+	{
+		Oid			function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+											   CStringGetDatum(names[i]),
+											   PointerGetDatum(arguments),
+											   ObjectIdGetDatum(doctor->schema));
+
+		if (OidIsValid(function) &&
+			dmu_procedure_aclcheck(function, doctor->role,
+								   ACL_EXECUTE) == ACLCHECK_OK)
+			return;
+	}
+	lacking->grants = lappend(lacking->grants,
+							  psprintf("EXECUTE ON FUNCTION %s.%s(integer, integer, interval), %s.%s(integer, integer, interval)",
+									   schema, names[0], schema, names[1]));
+}
+
+/* Which objects are not known, so that nobody can say who may use them. */
+static char *
+unknown_objects(const DmuWarehouse *warehouse)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	if (!OidIsValid(warehouse->facts))
+		appendStringInfoString(&text, ", facts table");
+	if (!OidIsValid(warehouse->users))
+		appendStringInfoString(&text, ", users table");
+	if (!OidIsValid(warehouse->procedure))
+		appendStringInfoString(&text, ", procedure");
+	return text.len == 0 ? NULL : text.data + strlen(", ");
+}
+
+static void
+check_privileges(DmuDoctor *doctor, DmuFinding *finding)
+{
+	const char *role = quote_identifier(doctor->role_name);
+	const char *unknown = unknown_objects(&doctor->warehouse);
+	Oid			schema = procedure_schema();
+	DmuLacking	lacking = {.role = doctor->role};
+	StringInfoData detail;
+	StringInfoData hint;
+	ListCell   *lc;
+
+	if (!OidIsValid(doctor->role))
+	{
+		finding->status = "error";
+		finding->detail = psprintf("role %s does not exist", role);
+		return;
+	}
+
+	dmu_privilege_schema(doctor->schema, &lacking);
+	ask_functions(doctor, &lacking);
+	dmu_warehouse_lacking(&doctor->warehouse, &lacking);
+	if (OidIsValid(schema))
+		dmu_privilege_schema(schema, &lacking);
+
+	if (lacking.grants == NIL && unknown == NULL)
+	{
+		finding->detail = psprintf("role %s has all that a cycle needs", role);
+		return;
+	}
+	initStringInfo(&detail);
+	initStringInfo(&hint);
+	if (lacking.grants == NIL)
+		appendStringInfo(&detail, "role %s lacks nothing that was looked at", role);
+	else
+		appendStringInfo(&detail, "role %s cannot run cycles, it lacks ", role);
+	foreach(lc, lacking.grants)
+	{
+		const char *grant = lfirst(lc);
+
+		appendStringInfo(&detail, "%s%s",
+						 foreach_current_index(lc) > 0 ? "; " : "", grant);
+		appendStringInfo(&hint, "%sGRANT %s TO %s;",
+						 foreach_current_index(lc) > 0 ? "\n" : "", grant, role);
+	}
+	if (unknown != NULL)
+		appendStringInfo(&detail, " (not looked at: %s)", unknown);
+	finding->detail = detail.data;
+	if (lacking.grants != NIL)
+	{
+		finding->status = "error";
+		finding->hint = hint.data;
+	}
+}
+
+/*
+ * All of them in their order.  "raised" is the status for an error that an
+ * examination raises: "error" where a cycle would end with it, too.  "advise"
+ * may then add to the hint.
+ */
+static const struct
+{
+	const char *item;
+	DmuExamination examine;
+	const char *raised;
+	DmuExamination advise;
+}			examinations[] =
+{
+	{"server", check_server, "error", NULL},
+	{"facts table", check_facts_table, "error", advise_facts_table},
+	{"users table", check_users_table, "error", advise_users_table},
+	{"procedure", check_procedure, "error", NULL},
+	{"privileges", check_privileges, "error", NULL},
+	{"facts index", dmu_check_facts_index, "warning", NULL},
+	{"facts partitions", dmu_check_facts_partitions, "warning", NULL},
+	{"users index", dmu_check_users_index, "warning", NULL},
+	{"flag index", dmu_check_flag_index, "warning", NULL},
+	{"statistics", dmu_check_statistics, "warning", NULL},
+	{"worker slots", dmu_check_worker_slots, "warning", NULL},
+	{"connections", dmu_check_connections, "warning", NULL},
+	{"worker settings", dmu_check_worker_settings, "error", NULL},
+	{"settings", dmu_check_settings, "error", NULL},
+	{"last cycle", dmu_check_last_cycle, "warning", NULL},
+	{"locks", dmu_check_locks, "warning", NULL},
+	{"failures", dmu_check_failures, "warning", NULL},
+	{"history", dmu_check_history, "warning", NULL}
+};
+
+/* Makes a finding of the error that is current, or raises it again. */
+static void
+catch_error(DmuDoctor *doctor, DmuFinding *finding, const char *status)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(doctor->context);
+	error = CopyErrorData();
+
+	/* What ends the statement ends the doctor: he is asked to stop. */
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+		PG_RE_THROW();
+	FlushErrorState();
+
+	finding->status = status;
+	finding->detail = error->message;
+	if (error->detail != NULL)
+		finding->detail = psprintf("%s. %s", error->message, error->detail);
+	finding->hint = error->hint == NULL ? NULL :
+		psprintf("-- %s", dmu_text_line(error->hint, 0, false));
+	finding->sqlerrcode = error->sqlerrcode;
+}
+
+/*
+ * Runs something in a subtransaction, so that an error costs no more than its
+ * own finding.
+ */
+static void
+attempt(DmuDoctor *doctor, DmuExamination examine, DmuFinding *finding,
+		const char *raised)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(doctor->context);
+	PG_TRY();
+	{
+		examine(doctor, finding);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		catch_error(doctor, finding, raised);
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(doctor->context);
+	CurrentResourceOwner = owner;
+}
+
+static void
+put_finding(ReturnSetInfo *rsinfo, const char *item, const DmuFinding *finding)
+{
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	values[0] = CStringGetTextDatum(item);
+	values[1] = CStringGetTextDatum(finding->status);
+	values[2] = CStringGetTextDatum(dmu_text_line(finding->detail, 0, false));
+	nulls[3] = finding->hint == NULL;
+	if (finding->hint != NULL)
+		values[3] = CStringGetTextDatum(finding->hint);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+Datum
+datamart_users_check(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	DmuDoctor	doctor = {.context = CurrentMemoryContext};
+	int			guc_level;
+
+	InitMaterializedSRF(fcinfo, 0);
+	doctor.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	if (PG_ARGISNULL(0))
+	{
+		doctor.role = GetUserId();
+		doctor.role_name = GetUserNameFromId(doctor.role, false);
+	}
+	else
+	{
+		doctor.role_name = pstrdup(NameStr(*PG_GETARG_NAME(0)));
+		doctor.role = get_role_oid(doctor.role_name, true);
+	}
+
+	guc_level = NewGUCNestLevel();
+	if (LockTimeout == 0 || LockTimeout > LOCK_WAIT)
+		(void) set_config_option("lock_timeout", CppAsString2(LOCK_WAIT),
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < (int) lengthof(examinations); i++)
+	{
+		DmuFinding	finding = {.status = "ok"};
+
+		attempt(&doctor, examinations[i].examine, &finding,
+				examinations[i].raised);
+		if (finding.sqlerrcode != 0 && examinations[i].advise != NULL)
+		{
+			DmuFinding	advised = finding;
+
+			attempt(&doctor, examinations[i].advise, &advised,
+					examinations[i].raised);
+			if (advised.detail == finding.detail)
+				finding = advised;
+		}
+		put_finding(rsinfo, examinations[i].item, &finding);
+	}
+	AtEOXact_GUC(false, guc_level);
+	return (Datum) 0;
+}

@@ -1,0 +1,79 @@
+/*-------------------------------------------------------------------------
+ *
+ * check.h
+ *		The doctor: what an examination is given, and what it finds.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_CHECK_H
+#define DMU_CHECK_H
+
+#include "datamart_users.h"
+#include "warehouse.h"
+
+/*
+ * One call of datamart_users_check().  Examinations run in a fixed order; what
+ * one of them learns, the later ones use.  All memory is of "context", which
+ * the executor resets.
+ */
+typedef struct DmuDoctor
+{
+	MemoryContext context;
+	Oid			schema;			/* of the extension */
+	Oid			role;			/* asked about; InvalidOid: there is none */
+	const char *role_name;
+
+	/* An Oid in it is invalid where its examination found an error. */
+	DmuWarehouse warehouse;
+
+	/* By the examination of the facts index. */
+	bool		has_facts_index;	/* on the table, or on a partition */
+	bool		facts_index_attached;	/* valid on the table itself */
+	bool		facts_partitioned;
+	bool		has_foreign_partition;
+	int			npartitions;	/* that are tables */
+	List	   *partitions_without; /* names, qualified */
+	char	   *facts_index_statements; /* NULL: none needed or possible */
+
+	/* By the examination of the last cycle. */
+	bool		only_failures;	/* all of the last cycle's failed */
+} DmuDoctor;
+
+/*
+ * What an examination found; it begins as "ok" without a hint.  A hint is SQL
+ * to paste, or a comment.
+ */
+typedef struct DmuFinding
+{
+	const char *status;			/* "ok", "warning" or "error" */
+	char	   *detail;
+	char	   *hint;			/* or NULL */
+	int			sqlerrcode;		/* of the error that was raised, 0 = none */
+} DmuFinding;
+
+/*
+ * An examination; it fills in the finding.  Whatever error it raises becomes
+ * the finding.  May write nothing, in its transaction or elsewhere.
+ */
+typedef void (*DmuExamination) (DmuDoctor *doctor, DmuFinding *finding);
+
+/* In check_indexes.c and check_statistics.c, as the caller. */
+extern void dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_facts_partitions(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_users_index(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_flag_index(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_statistics(DmuDoctor *doctor, DmuFinding *finding);
+
+/* In check_server.c: settings, and what the server has for a cycle. */
+extern void dmu_check_worker_slots(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_connections(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_worker_settings(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_settings(DmuDoctor *doctor, DmuFinding *finding);
+
+/* In check_history.c: what cycles have left behind, read as the owner. */
+extern void dmu_check_last_cycle(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_locks(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_failures(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_history(DmuDoctor *doctor, DmuFinding *finding);
+
+#endif							/* DMU_CHECK_H */

@@ -1,0 +1,207 @@
+/*-------------------------------------------------------------------------
+ *
+ * check_server.c
+ *		The doctor on settings, and on what the server has for a cycle.
+ *
+ *		Knows no SQL but one query on the workers of running cycles, whose
+ *		processes are not to be counted as others'.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "check.h"
+
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "ownersql.h"
+#include "postmaster/bgworker.h"
+#include "privilege.h"
+#include "settings.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
+
+#define PREFIX DMU_EXTENSION_NAME "."
+#define WORKER_SETTINGS PREFIX "worker_settings"
+
+/* The processes of the cycles of this database. */
+static List *
+list_own_workers(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuOwnerScope scope;
+	List	   *pids = NIL;
+
+	dmu_owner_enter(&scope);
+	dmu_owner_read_latest(&scope,
+						  "SELECT w.pid FROM %s.datamart_users_workers w"
+						  " WHERE w.pid IS NOT NULL", 0, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		int			pid = DatumGetInt32(dmu_owner_value(SPI_tuptable, i, 1));
+		MemoryContext spi_context = MemoryContextSwitchTo(context);
+
+		pids = lappend_int(pids, pid);
+		MemoryContextSwitchTo(spi_context);
+	}
+	dmu_owner_leave(&scope);
+	return pids;
+}
+
+/*
+ * Counts the background workers of the server, but for those.  Not by
+ * pg_stat_activity, which shows only some roles what others' processes are.
+ */
+static int
+count_workers(const List *except, int *parallel)
+{
+	int			n = 0;
+
+	*parallel = 0;
+	for (int i = 1; i <= pgstat_fetch_stat_numbackends(); i++)
+	{
+		const LocalPgBackendStatus *backend = dmu_local_beentry(i);
+		const char *type;
+		int			pid;
+
+		if (backend == NULL ||
+			backend->backendStatus.st_backendType != B_BG_WORKER)
+			continue;
+		pid = backend->backendStatus.st_procpid;
+		if (list_member_int(except, pid))
+			continue;
+		n++;
+		type = GetBackgroundWorkerTypeByPid(pid);
+		if (type != NULL && strcmp(type, "parallel worker") == 0)
+			(*parallel)++;
+	}
+	return n;
+}
+
+void
+dmu_check_worker_slots(DmuDoctor *doctor, DmuFinding *finding)
+{
+	int			wanted = dmu_settings_worker_target(0);
+	int			parallel;
+	int			taken = count_workers(list_own_workers(), &parallel);
+	int			available = Max(max_worker_processes - taken, 0);
+
+	finding->detail = psprintf("%d of %d slots are free, a cycle asks for %d%s",
+							   available, max_worker_processes, wanted,
+							   parallel == 0 ? "" :
+							   psprintf(" (parallel queries have %d)", parallel));
+	if (available >= wanted)
+		return;
+	finding->status = available < 1 ? "error" : "warning";
+	finding->hint = psprintf("ALTER SYSTEM SET max_worker_processes = %d; -- and restart the server",
+							 taken + wanted);
+}
+
+void
+dmu_check_connections(DmuDoctor *doctor, DmuFinding *finding)
+{
+	finding->detail = psprintf("max_connections (%d) does not limit a cycle: its workers are background workers, which max_worker_processes limits; only the waiting caller has a connection",
+							   MaxConnections);
+}
+
+/* A setting as a worker would have it: worker_settings over the session's. */
+static char *
+worker_value(const char *name)
+{
+	int			guc_level = NewGUCNestLevel();
+	char	   *value;
+	ListCell   *lc;
+
+	foreach(lc, dmu_settings_worker_settings())
+	{
+		const DmuWorkerSetting *setting = lfirst(lc);
+
+		if (pg_strcasecmp(setting->name, name) == 0)
+			(void) set_config_option(name, setting->value,
+									 superuser() ? PGC_SUSET : PGC_USERSET,
+									 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+									 false);
+	}
+	value = pstrdup(GetConfigOption(name, false, false));
+	AtEOXact_GUC(false, guc_level);
+	return value;
+}
+
+static void
+add_fault(StringInfo faults, const char *fault)
+{
+	appendStringInfo(faults, "%s%s", faults->len > 0 ? "; " : "", fault);
+}
+
+void
+dmu_check_worker_settings(DmuDoctor *doctor, DmuFinding *finding)
+{
+	struct config_generic *setting = dmu_find_setting(WORKER_SETTINGS);
+	const char *boot_value = ((struct config_string *) setting)->boot_val;
+	StringInfoData faults;
+	char	   *value;
+
+	/* Whose they are is asked first: to try a value is to run code with it. */
+	dmu_privilege_settings();
+	dmu_settings_check_worker_settings();
+
+	initStringInfo(&faults);
+	value = worker_value("jit");
+	if (strcmp(value, "off") != 0)
+		add_fault(&faults, "jit is on: compiling costs more than a refresh saves by it");
+	value = worker_value("plan_cache_mode");
+	if (strcmp(value, "force_generic_plan") != 0)
+		add_fault(&faults, psprintf("plan_cache_mode is %s: most of a light refresh may go into planning", value));
+	value = worker_value("max_parallel_workers_per_gather");
+	if (strcmp(value, "0") != 0)
+		add_fault(&faults, psprintf("max_parallel_workers_per_gather is %s: refreshes take worker slots and processors from each other", value));
+
+	if (faults.len == 0)
+	{
+		finding->detail = pstrdup(GetConfigOption(WORKER_SETTINGS, false, false));
+		return;
+	}
+	finding->status = "warning";
+	finding->detail = faults.data;
+	finding->hint = psprintf("SET " WORKER_SETTINGS " = %s; -- it was changed in: %s",
+							 quote_literal_cstr(boot_value),
+							 GucSource_Names[setting->source]);
+}
+
+void
+dmu_check_settings(DmuDoctor *doctor, DmuFinding *finding)
+{
+	const char *read_only = GetConfigOption("default_transaction_read_only",
+											false, false);
+
+	dmu_settings_refuse_rejected();
+	dmu_privilege_settings();
+
+	finding->status = "warning";
+	if (dmu_catchup_threshold > 0 && dmu_catchup_max_users == 0)
+	{
+		finding->detail = "catchup_threshold is set, but catchup_max_users is 0: there is no catching up";
+		finding->hint = "SET " PREFIX "catchup_max_users = 5000;";
+	}
+	else if (dmu_catchup_threshold == 0 && dmu_catchup_max_users > 0)
+	{
+		finding->detail = "catchup_max_users is set, but catchup_threshold is 0: there is no catching up";
+		finding->hint = "SET " PREFIX "catchup_threshold = 20000;";
+	}
+	else if (dmu_retry_delay == 0)
+	{
+		finding->detail = "retry_delay is 0: a datamart user that always fails is taken by every cycle";
+		finding->hint = "SET " PREFIX "retry_delay = '1min';";
+	}
+	else if (strcmp(read_only, "on") == 0)
+	{
+		finding->detail = "default_transaction_read_only is on: no cycle starts in this session";
+		finding->hint = "SET default_transaction_read_only = off;";
+	}
+	else
+	{
+		finding->status = "ok";
+		finding->detail = "they go together";
+	}
+}

@@ -1,0 +1,108 @@
+/*-------------------------------------------------------------------------
+ *
+ * picture.h
+ *		One cycle on one screen, drawn from figures.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_PICTURE_H
+#define DMU_PICTURE_H
+
+#include "datamart_users.h"
+
+/* A figure that nobody knows, shown as "-" or left out. */
+#define DMU_UNKNOWN PG_INT64_MIN
+
+/* The lines that a list takes at the most. */
+#define DMU_PICTURE_KINDS 3
+#define DMU_PICTURE_SLOWEST 3
+
+/* A row of datamart_users_cycle_priorities. */
+typedef struct DmuPicturePriority
+{
+	char	   *name;
+	int64		found;
+	int64		processed;
+	int64		failed;
+	int64		done;			/* with any outcome */
+	int64		total_usec;
+	int64		max_usec;
+} DmuPicturePriority;
+
+/* Failures of one SQLSTATE; "message" is NULL if it is not to be shown. */
+typedef struct DmuPictureKind
+{
+	char	   *sqlstate;
+	int64		number;
+	char	   *message;
+} DmuPictureKind;
+
+/* "dimension_user_id" is DMU_UNKNOWN if it is not to be shown. */
+typedef struct DmuPictureSlow
+{
+	int64		dimension_user_id;
+	char	   *priority;
+	int64		usec;
+	char	   *outcome;
+} DmuPictureSlow;
+
+/*
+ * Any int64 may be DMU_UNKNOWN and any text NULL where it is.  Times are
+ * microseconds, all other figures datamart users or workers.
+ */
+typedef struct DmuPicture
+{
+	int64		cycle_id;
+	char	   *status;
+	char	   *role_name;
+	char	   *message;
+	bool		message_hidden;
+	char	   *started_at;
+	int64		since;			/* from its start until now */
+	int64		elapsed;		/* from its start to its end */
+	int64		max_users;
+	int64		time_limit;
+	int64		workers_requested;
+	int64		workers;
+	int64		prioritisation_time;
+	int64		backlog;
+	int64		found;
+	int64		outcomes[DMU_NOUTCOMES];
+	int64		users_per_minute;
+	char	   *success_rate;
+	int64		held;
+
+	/* Of a running cycle. */
+	bool		lives;
+	char	   *phase;
+	int64		done;
+	int64		time_left;
+
+	int			npriorities;
+	DmuPicturePriority priorities[DMU_NPRIORITIES];
+
+	/* The profile; no buckets, no histogram. */
+	int64		p50;
+	int64		p95;
+	int64		p99;
+	int			nbuckets;
+	int64	   *bucket_upto;	/* ascending */
+	int64	   *bucket_count;
+	int64		sample_width;
+	int			nsamples;
+	int64	   *samples;
+	char	   *highest;		/* sample, per second */
+
+	int			nkinds;			/* may be more than there is room for */
+	DmuPictureKind kinds[DMU_PICTURE_KINDS];
+	int			nslowest;
+	DmuPictureSlow slowest[DMU_PICTURE_SLOWEST];
+} DmuPicture;
+
+/*
+ * The lines, palloc'd; in plain ASCII where "blocks" is false, which must be
+ * so where the database or the client has another encoding than UTF8.
+ */
+extern char *dmu_picture_draw(const DmuPicture *picture, bool blocks);
+
+#endif							/* DMU_PICTURE_H */
