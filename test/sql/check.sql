@@ -156,7 +156,16 @@ SELECT pg_stat_force_next_flush();
 SET datamart_users.facts_table = 'dwh.fatcs';
 SELECT item, status FROM datamart_users_check() WHERE status <> 'ok' OR detail LIKE 'not looked at%';
 :get_hint
-SELECT replace(:'hint', current_database(), 'database') AS hint;
+\echo :hint
+-- Whoever owns what might be meant gets no statement out of that.
+CREATE TABLE dwh."facts
+DROP TABLE dwh.facts;" (action_dimension_id_user integer, action_at date);
+ALTER TABLE dwh.facts RENAME COLUMN action_at TO at;
+SELECT hint, hint !~ '(^|\n)[^-]' AS comment FROM datamart_users_check() WHERE status <> 'ok';
+ALTER TABLE dwh.facts RENAME COLUMN at TO action_at;
+DROP TABLE dwh."facts
+DROP TABLE dwh.facts;";
+SELECT detail FROM datamart_users_check() WHERE item = 'privileges';
 SET datamart_users.facts_table = 'dwh.dimension_users';
 :sick
 CREATE VIEW dwh.odd_facts AS SELECT action_dimension_id_user::text, action_at::text FROM dwh.facts;
@@ -196,11 +205,66 @@ SET datamart_users.procedure = 'dwh.two(big int)';
 :sick
 RESET datamart_users.procedure;
 
+-- What a cycle takes is well, what it does not is an error, by the same words.
+CREATE PROCEDURE dwh.p(integer, integer DEFAULT 0) LANGUAGE sql AS '';
+CREATE PROCEDURE dwh."refresh-user"(integer) LANGUAGE sql AS '';
+CREATE PROCEDURE dwh."2p"(integer) LANGUAGE sql AS '';
+CREATE PROCEDURE dwh."P q"(integer) LANGUAGE sql AS '';
+CREATE PROCEDURE dwh.a_long_name_of_which_only_the_first_63_bytes_will_be_kept_by_the_server(integer) LANGUAGE sql AS '';
+CREATE PROCEDURE dwh.more(integer, OUT text) LANGUAGE sql AS 'SELECT $$more$$';
+\set VERBOSITY terse
+\set both 'SELECT status, detail FROM datamart_users_check() WHERE item = ''procedure''; SELECT status FROM datamart_users_run_cycle(1);'
+SET datamart_users.procedure = 'dwh.p(integer, numeric)';
+:both
+SET datamart_users.procedure = 'dwh.p( INT , int4 )';
+:both
+SET datamart_users.procedure = 'dwh.refresh-user';
+:both
+SET datamart_users.procedure = 'dwh."refresh-user"';
+:both
+SET datamart_users.procedure = 'dwh.2p';
+:both
+SET datamart_users.procedure = '"dwh"."P q"';
+:both
+SET datamart_users.procedure = 'dwh.a_long_name_of_which_only_the_first_63_bytes_will_be_kept_by_the_server';
+:both
+SET datamart_users.procedure = 'dwh.more';
+:both
+SET datamart_users.procedure = 'pg_temp.p';
+:both
+SET datamart_users.procedure = 'nowhere.p';
+:both
+RESET datamart_users.procedure;
+-- Types of columns, likewise.
+CREATE DOMAIN dwh.number AS bigint;
+CREATE DOMAIN dwh.user_key AS dwh.number;
+CREATE DOMAIN dwh.moment AS timestamp;
+CREATE TABLE dwh.domain_users (dimension_user_id dwh.user_key PRIMARY KEY, modified boolean);
+CREATE TABLE dwh.domain_facts (action_dimension_id_user dwh.user_key, action_at dwh.moment);
+CREATE INDEX ON dwh.domain_facts (action_dimension_id_user, action_at);
+SET datamart_users.facts_table = 'dwh.domain_facts';
+SET datamart_users.users_table = 'dwh.domain_users';
+:sick
+SELECT status FROM datamart_users_run_cycle(1);
+ALTER TABLE dwh.domain_facts ALTER action_dimension_id_user TYPE numeric;
+:sick
+SELECT status FROM datamart_users_run_cycle(1);
+\set VERBOSITY default
+RESET datamart_users.facts_table;
+RESET datamart_users.users_table;
+DELETE FROM datamart_users_cycles;
+UPDATE dwh.dimension_users SET modified = true;
+ANALYZE dwh.dimension_users;
+
 -- Names are looked up along the caller's search_path, and nothing else is.
 CREATE SCHEMA hostile;
 CREATE FUNCTION hostile.format(text, VARIADIC "any") RETURNS text LANGUAGE internal AS 'text_format';
 CREATE FUNCTION hostile.never_equal(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT false';
 CREATE OPERATOR hostile.= (LEFTARG = text, RIGHTARG = text, PROCEDURE = hostile.never_equal);
+CREATE FUNCTION hostile.trap(text, name) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''trap''; END';
+CREATE OPERATOR hostile.= (LEFTARG = text, RIGHTARG = name, PROCEDURE = hostile.trap);
+CREATE FUNCTION hostile.quote_ident(name) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''trap''; END';
+CREATE FUNCTION hostile.datamart_users_check_find_relation(text, name[]) RETURNS regclass LANGUAGE plpgsql AS 'BEGIN RAISE ''trap''; END';
 CREATE TABLE hostile.datamart_users_cycles ();
 CREATE TABLE hostile.pg_class ();
 SET search_path = hostile, dwh, public, pg_catalog;
@@ -210,7 +274,9 @@ SET datamart_users.procedure = 'update_datamart_user';
 SELECT count(*) AS items, count(*) FILTER (WHERE status OPERATOR(pg_catalog.<>) 'ok') AS sick FROM datamart_users_check();
 RESET search_path;
 SELECT item, detail FROM datamart_users_check() WHERE status = 'error';
-SELECT count(*) FILTER (WHERE status <> 'ok') AS sick FROM X;
+SET search_path = dwh;
+SELECT count(*) FILTER (WHERE status <> 'ok') AS sick FROM public.datamart_users_check();
+RESET search_path;
 RESET datamart_users.facts_table;
 RESET datamart_users.users_table;
 RESET datamart_users.procedure;
@@ -234,6 +300,13 @@ SELECT item, status FROM datamart_users_check() WHERE status <> 'ok';
 SET ROLE "regress_dmu_check_Etl";
 SELECT item, status FROM datamart_users_check() WHERE status <> 'ok';
 RESET ROLE;
+-- A role is asked about with its own rights, whatever those of the caller.
+GRANT UPDATE (modified) ON dwh.dimension_users TO "regress_dmu_check_Etl";
+SET ROLE regress_dmu_check_monitor;
+SELECT item, status, detail FROM datamart_users_check('regress_dmu_check_Etl') WHERE item IN ('procedure', 'privileges');
+SELECT detail FROM datamart_users_check() WHERE item IN ('procedure', 'privileges');
+RESET ROLE;
+REVOKE UPDATE (modified) ON dwh.dimension_users FROM "regress_dmu_check_Etl";
 -- Whoever may call it needs nothing else.
 GRANT EXECUTE ON FUNCTION datamart_users_check TO "regress_dmu_check_Etl";
 SET ROLE "regress_dmu_check_Etl";
@@ -265,6 +338,27 @@ SET plan_cache_mode = force_generic_plan;
 SET max_parallel_workers_per_gather = 0;
 :sick
 RESET datamart_users.worker_settings;
+
+-- What no worker could be given.
+SET datamart_users.worker_settings = 'jit = off, work_memory = 1GB';
+:sick
+SET datamart_users.worker_settings = 'work_mem = much';
+:sick
+SET datamart_users.worker_settings = 'role = postgres';
+:sick
+:get_hint
+\echo :hint
+RESET datamart_users.worker_settings;
+-- In a function that lends its rights, nothing that its caller has set is tried.
+CREATE FUNCTION lend() RETURNS TABLE (item text, status text, detail text) LANGUAGE sql SECURITY DEFINER
+	SET search_path = pg_catalog, public
+	AS $$SELECT item, status, detail FROM datamart_users_check() WHERE status <> 'ok'$$;
+SET ROLE "regress_dmu_check_Etl";
+SET datamart_users.worker_settings = 'work_mem = much';
+SELECT item, status FROM lend();
+RESET datamart_users.worker_settings;
+RESET ROLE;
+DROP FUNCTION lend();
 
 SET datamart_users.catchup_threshold = 10;
 :sick
@@ -346,25 +440,53 @@ SELECT item, status FROM datamart_users_check() WHERE status <> 'ok';
 TRUNCATE datamart_users_cycles CASCADE;
 :sick
 
--- The inner functions are nobody's, and a stranger has nothing.
-SET ROLE regress_dmu_check_monitor;
-SELECT * FROM datamart_users_check_history(); \echo :SQLSTATE
+-- The message of a cycle is for whoever may read it there, or had it as an
+-- error.
+INSERT INTO datamart_users_cycles (cycle_id, status, role_name, started_at, finished_at, message)
+OVERRIDING SYSTEM VALUE VALUES (1, 'failed', 'somebody', '2026-03-01', '2026-03-01', U&'no\0009row \202E17');
+SET ROLE "regress_dmu_check_Etl";
+SELECT detail FROM datamart_users_check() WHERE item = 'last cycle';
 RESET ROLE;
-SELECT proname
+UPDATE datamart_users_cycles SET role_name = 'regress_dmu_check_Etl';
+SET ROLE "regress_dmu_check_Etl";
+SELECT detail FROM datamart_users_check() WHERE item = 'last cycle';
+RESET ROLE;
+DELETE FROM datamart_users_cycles;
+
+-- Neither the extension's owner nor the caller is a superuser.
+CREATE ROLE regress_dmu_check_owner;
+GRANT USAGE, CREATE ON SCHEMA public TO regress_dmu_check_owner;
+SELECT format('ALTER TABLE %s OWNER TO regress_dmu_check_owner', oid::regclass)
+  FROM pg_class
+ WHERE relname LIKE 'datamart\_users%' AND relkind IN ('r', 'v')
+   AND relnamespace = 'public'::regnamespace
+\gexec
+SELECT format('ALTER FUNCTION %s OWNER TO regress_dmu_check_owner', oid::regprocedure)
   FROM pg_proc
- WHERE proname ~ '^datamart_users_(check|report)'
-   AND (has_function_privilege('pg_monitor', oid, 'EXECUTE')
-		OR has_function_privilege('public', oid, 'EXECUTE'))
- ORDER BY 1;
+ WHERE proname LIKE 'datamart\_users%'
+   AND pronamespace = 'public'::regnamespace
+\gexec
+SET ROLE "regress_dmu_check_Etl";
+SELECT item, status FROM datamart_users_check();
+RESET ROLE;
 
 -- In a session that has not loaded the library yet.
 \c -
 \pset format unaligned
 \pset tuples_only on
 SELECT count(*) FROM datamart_users_check();
+-- The same, where the value of a setting turns out to be none.
+\c -
+SELECT format('ALTER ROLE %I IN DATABASE %I', current_user, current_database()) AS alter_role \gset
+:alter_role SET datamart_users.max_users_per_cycle = 'abc';
+\c -
+SET client_min_messages = error;
+SELECT item, status, detail FROM datamart_users_check() WHERE status = 'error';
+\c -
+:alter_role RESET datamart_users.max_users_per_cycle;
 
 SET client_min_messages = warning;
-DROP OWNED BY "regress_dmu_check_Etl", regress_dmu_check_monitor;
-DROP ROLE "regress_dmu_check_Etl", regress_dmu_check_monitor;
 DROP SCHEMA dwh, hostile CASCADE;
 DROP EXTENSION datamart_users;
+DROP OWNED BY "regress_dmu_check_Etl", regress_dmu_check_monitor, regress_dmu_check_owner;
+DROP ROLE "regress_dmu_check_Etl", regress_dmu_check_monitor, regress_dmu_check_owner;

@@ -106,8 +106,44 @@ SELECT line
  ORDER BY number;
 
 -- How durations are written.
-SELECT string_agg(datamart_users_report_duration(d), ', ' ORDER BY d)
+CREATE TEMPORARY TABLE durations AS
+SELECT 1000 + row_number() OVER () AS cycle_id, d
   FROM unnest('{0,1us,949us,950us,9.94ms,9.95ms,99.4ms,999ms,999.5ms,1s,59.94s,59.95s,61s,3599.4s,3599.5s,90min,48h}'::interval[]) AS d;
+INSERT INTO datamart_users_cycles
+	(cycle_id, status, role_name, started_at, finished_at)
+OVERRIDING SYSTEM VALUE
+SELECT cycle_id, 'completed', 'etl', '2026-03-01 15:00Z', '2026-03-01 15:00Z'::timestamptz + d FROM durations;
+SELECT string_agg(substring(datamart_users_report(cycle_id) FROM 'after ([^\n]*)'), ', ' ORDER BY cycle_id) FROM durations;
+DELETE FROM datamart_users_cycles WHERE cycle_id > 1000;
+
+-- What is invisible, turns texts around or breaks lines does not get through,
+-- neither in a message nor in the name of a role.
+INSERT INTO datamart_users_cycles
+	(cycle_id, status, role_name, started_at, finished_at, message)
+OVERRIDING SYSTEM VALUE
+SELECT 1000, 'failed', U&'ad\200Bmin\202Elte', '2026-03-01 15:00Z', '2026-03-01 15:00Z', U&'a\00A0b\2028c\2067d\200De\00E9';
+SELECT datamart_users_report(1000);
+CREATE FUNCTION shown(message text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE datamart_users_cycles SET message = shown.message WHERE cycle_id = 1000;
+	RETURN split_part(datamart_users_report(1000), E'\n', 2);
+END;
+$$;
+SELECT shown
+  FROM unnest('{[1,31],[127,160],[173,173],[847,847],[1536,1541],[1564,1564],[4447,4448],[6155,6159],
+				[8203,8207],[8232,8238],[8288,8303],[12644,12644],[65024,65039],[65279,65279],
+				[65529,65531],[69821,69821],[113824,113827],[119155,119162],[917505,917631],
+				[917760,917999]}'::int4multirange) AS r,
+	   generate_series(lower(r), upper(r) - 1) AS c,
+	   shown('a' || chr(c) || 'b')
+ GROUP BY shown
+ ORDER BY shown COLLATE "C";
+-- And all else does.
+SELECT count(*) AS different
+  FROM string_to_table(U&'\00E9 \0416 \05D0 \0627 \0E01 \4E2D \AC00 \+01F600', ' ') AS c
+ WHERE shown(c) <> '  ' || c;
+DROP FUNCTION shown(text);
+DELETE FROM datamart_users_cycles WHERE cycle_id = 1000;
 
 -- Ids that never were.
 SELECT datamart_users_report(47); \echo :SQLSTATE
@@ -118,7 +154,16 @@ CREATE ROLE regress_dmu_report_reader;
 GRANT EXECUTE ON FUNCTION datamart_users_report(bigint) TO regress_dmu_report_reader;
 SET ROLE regress_dmu_report_reader;
 SELECT datamart_users_report(42);
+-- But ids and messages are for those who may read the tables they are from.
+\set third 'SELECT line FROM string_to_table(datamart_users_report(41), E''\\n'') WITH ORDINALITY AS l (line, number) WHERE number IN (2, 3) OR number > 28 ORDER BY number;'
+:third
 RESET ROLE;
+GRANT SELECT ON datamart_users_failures TO regress_dmu_report_reader;
+UPDATE datamart_users_cycles SET role_name = 'regress_dmu_report_reader' WHERE cycle_id = 41;
+SET ROLE regress_dmu_report_reader;
+:third
+RESET ROLE;
+REVOKE ALL ON datamart_users_failures FROM regress_dmu_report_reader;
 REVOKE ALL ON FUNCTION datamart_users_report(bigint) FROM regress_dmu_report_reader;
 SET ROLE regress_dmu_report_reader;
 SELECT datamart_users_report(42); \echo :SQLSTATE

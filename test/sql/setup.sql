@@ -5,6 +5,39 @@
 --
 SET client_min_messages = warning;
 CREATE SCHEMA "Strange schema";
+
+-- Somebody who may create there has been before: for every operator that the
+-- script could mean there is one for each pair of types that the server has
+-- none for, and so for functions.
+DO $$
+DECLARE
+	types regtype[] := '{integer,bigint,numeric,double precision,text,name,"char",oid,interval,timestamptz,text[]}';
+	op record;
+	fn record;
+BEGIN
+	FOR op IN
+		SELECT o.name, l, r,
+			   CASE WHEN o.name IN ('+', '-', '*', '/', '||') THEN l::text ELSE 'boolean' END AS result
+		  FROM unnest('{+,-,*,/,=,<>,<,>,<=,>=,||,~}'::text[]) AS o (name), unnest(types) AS l, unnest(types) AS r
+		 WHERE NOT EXISTS (SELECT FROM pg_operator
+							WHERE oprname = o.name AND oprleft = l AND oprright = r)
+	LOOP
+		EXECUTE format('CREATE OR REPLACE FUNCTION "Strange schema"."trap %s"(%s, %s) RETURNS %s LANGUAGE plpgsql AS ''BEGIN RAISE ''''trap''''; END''',
+					   op.result, op.l, op.r, op.result);
+		EXECUTE format('CREATE OPERATOR "Strange schema".%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = "Strange schema"."trap %s")',
+					   op.name, op.l, op.r, op.result);
+	END LOOP;
+	FOR fn IN
+		SELECT f.name, t
+		  FROM unnest('{round,trunc,sum,max,date_trunc,now}'::text[]) AS f (name), unnest(types) AS t
+		 WHERE NOT EXISTS (SELECT FROM pg_proc
+							WHERE proname = f.name AND proargtypes[0] = t AND pronargs = 1)
+	LOOP
+		EXECUTE format('CREATE FUNCTION "Strange schema".%I(%s) RETURNS %2$s LANGUAGE plpgsql AS ''BEGIN RAISE ''''trap''''; END''',
+					   fn.name, fn.t);
+	END LOOP;
+END;
+$$;
 CREATE EXTENSION datamart_users SCHEMA "Strange schema";
 \getenv srcdir PG_ABS_SRCDIR
 \set begin :srcdir '/include/begin.sql'
@@ -18,6 +51,29 @@ SELECT i.type, i.identity, d.classid, d.objid, d.refobjid
    AND d.refclassid = 'pg_extension'::regclass
    AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'datamart_users')
    AND i.type <> 'type';
+
+-- Nothing in it leads to any of that: all that members and their parts depend
+-- on is the server's own, or a member itself.
+WITH RECURSIVE parts AS (
+	SELECT classid, objid, identity FROM members
+	UNION
+	SELECT d.classid, d.objid, p.identity
+	  FROM pg_depend AS d
+	  JOIN parts AS p ON d.refclassid = p.classid AND d.refobjid = p.objid
+	 WHERE d.deptype IN ('a', 'i')
+	   AND d.classid IN ('pg_rewrite'::regclass, 'pg_constraint'::regclass, 'pg_attrdef'::regclass,
+						 'pg_class'::regclass, 'pg_type'::regclass, 'pg_trigger'::regclass)
+)
+SELECT p.identity, pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid) AS depends_on
+  FROM parts AS p
+  JOIN pg_depend AS d USING (classid, objid)
+ WHERE d.refclassid NOT IN ('pg_extension'::regclass, 'pg_namespace'::regclass)
+   AND (d.refclassid, d.refobjid) NOT IN (SELECT classid, objid FROM parts)
+   AND d.refobjid >= 16384
+ ORDER BY 1, 2;
+-- Parts were looked at, too: the rules of views, for example.
+SELECT count(*) >= 5 AS rules
+  FROM pg_rewrite JOIN members ON classid = 'pg_class'::regclass AND objid = ev_class;
 
 \pset format unaligned
 SELECT type, identity FROM members ORDER BY type COLLATE "C", identity COLLATE "C";
@@ -113,6 +169,15 @@ SELECT status, found, processed, failed
 SELECT attempts FROM "Strange schema".datamart_users_failures;
 SELECT status, found FROM "Strange schema".datamart_users_cycles ORDER BY cycle_id;
 SELECT "Strange schema".datamart_users_cancel_cycle();
+-- Nor is anything looked up there when it runs, by whatever search_path.
+SET search_path = "Strange schema", public, pg_catalog;
+SELECT pg_catalog.count(*) FROM datamart_users_check();
+SELECT pg_catalog.count(*) FROM datamart_users_check(pg_catalog.current_user()::pg_catalog.name);
+SELECT pg_catalog.left(datamart_users_report(), 18);
+SELECT pg_catalog.count(*) FROM datamart_users_metrics;
+SELECT pg_catalog.count(*) FROM datamart_users_cycle_priority_rates;
+SELECT pg_catalog.count(*) FROM datamart_users_backlog;
+RESET search_path;
 
 -- It stays where it is.
 \set VERBOSITY sqlstate
@@ -130,11 +195,11 @@ RESET ROLE;
 --
 -- Nothing is left.
 --
+DROP SCHEMA "Strange schema" CASCADE;
 SELECT count(*) FROM members;
 SELECT oid::regclass FROM pg_class WHERE relname LIKE 'datamart\_users%' ORDER BY 1;
 SELECT oid::regprocedure FROM pg_proc WHERE proname LIKE 'datamart\_users%' ORDER BY 1;
 SELECT oid::regtype FROM pg_type WHERE typname LIKE '%datamart\_users%' ORDER BY 1;
-DROP SCHEMA "Strange schema";
 
 -- And it can come back, without its past.
 CREATE EXTENSION datamart_users;
@@ -152,6 +217,28 @@ SELECT found, processed, failed
   FROM "dm; DROP SCHEMA dwh".datamart_users_run_cycle(max_workers => 1);
 SELECT "dm; DROP SCHEMA dwh".datamart_users_retry();
 SELECT found FROM "dm; DROP SCHEMA dwh".datamart_users_cycles;
+SELECT item, status FROM "dm; DROP SCHEMA dwh".datamart_users_check() WHERE item IN ('procedure', 'last cycle', 'history');
+SELECT left("dm; DROP SCHEMA dwh".datamart_users_report(), 18);
+SELECT detail FROM "dm; DROP SCHEMA dwh".datamart_users_check('pg_monitor') WHERE item = 'privileges';
+
+-- It needs no other language than SQL.
+SELECT current_database() AS home \gset
+CREATE DATABASE regress_dmu_setup TEMPLATE template0;
+\c regress_dmu_setup
+SET client_min_messages = warning;
+DROP EXTENSION plpgsql;
+CREATE EXTENSION datamart_users;
+CREATE SCHEMA dwh;
+CREATE TABLE dwh.facts (action_dimension_id_user integer, action_at date);
+CREATE TABLE dwh.dimension_users (dimension_user_id integer, modified boolean);
+CREATE PROCEDURE dwh.update_datamart_user(integer) LANGUAGE sql AS '';
+INSERT INTO dwh.dimension_users VALUES (1, true);
+SELECT status, found, processed FROM datamart_users_run_cycle(max_workers => 1);
+SELECT count(*) FROM datamart_users_check() WHERE status = 'error';
+SELECT left(datamart_users_report(), 18);
+\c :home
+SET client_min_messages = warning;
+DROP DATABASE regress_dmu_setup;
 
 DROP SCHEMA dwh CASCADE;
 DROP VIEW members;
