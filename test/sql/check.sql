@@ -157,14 +157,6 @@ SET datamart_users.facts_table = 'dwh.fatcs';
 SELECT item, status FROM datamart_users_check() WHERE status <> 'ok' OR detail LIKE 'not looked at%';
 :get_hint
 \echo :hint
--- Whoever owns what might be meant gets no statement out of that.
-CREATE TABLE dwh."facts
-DROP TABLE dwh.facts;" (action_dimension_id_user integer, action_at date);
-ALTER TABLE dwh.facts RENAME COLUMN action_at TO at;
-SELECT hint, hint !~ '(^|\n)[^-]' AS comment FROM datamart_users_check() WHERE status <> 'ok';
-ALTER TABLE dwh.facts RENAME COLUMN at TO action_at;
-DROP TABLE dwh."facts
-DROP TABLE dwh.facts;";
 SELECT detail FROM datamart_users_check() WHERE item = 'privileges';
 SET datamart_users.facts_table = 'dwh.dimension_users';
 :sick
@@ -179,6 +171,16 @@ SET datamart_users.facts_table = 'dwh.fine_facts';
 :sick
 RESET datamart_users.facts_table;
 
+-- Whoever owns what might be meant gets no statement out of that.
+ALTER TABLE dwh.dimension_users RENAME modified TO flag;
+CREATE TABLE dwh."users
+DROP TABLE dwh.facts;" (dimension_user_id integer, modified boolean);
+SET datamart_users.users_table = 'dwh.users';
+SELECT hint, hint !~ '(^|\n)[^-]' AS comment FROM datamart_users_check() WHERE status <> 'ok';
+DROP TABLE dwh."users
+DROP TABLE dwh.facts;";
+ALTER TABLE dwh.dimension_users RENAME flag TO modified;
+RESET datamart_users.users_table;
 CREATE VIEW dwh.odd_users AS SELECT DISTINCT * FROM dwh.dimension_users;
 SET datamart_users.users_table = 'dwh.odd_users';
 :sick
