@@ -90,7 +90,7 @@ check_facts_table(DmuDoctor *doctor, DmuFinding *finding)
 {
 	DmuWarehouse *warehouse = &doctor->warehouse;
 
-	dmu_warehouse_resolve_facts(warehouse, false);
+	dmu_warehouse_examine_facts(warehouse, false);
 	finding->detail = describe_relation(warehouse->facts, warehouse->facts_name);
 }
 
@@ -99,7 +99,7 @@ check_users_table(DmuDoctor *doctor, DmuFinding *finding)
 {
 	DmuWarehouse *warehouse = &doctor->warehouse;
 
-	dmu_warehouse_resolve_users(warehouse, false);
+	dmu_warehouse_examine_users(warehouse, false);
 	finding->detail = describe_relation(warehouse->users, warehouse->users_name);
 }
 
@@ -157,7 +157,7 @@ check_procedure(DmuDoctor *doctor, DmuFinding *finding)
 		return;
 	}
 
-	dmu_warehouse_resolve_procedure(&doctor->warehouse);
+	dmu_warehouse_examine_procedure(&doctor->warehouse);
 	finding->detail = format_procedure_qualified(doctor->warehouse.procedure);
 }
 
@@ -260,41 +260,39 @@ check_privileges(DmuDoctor *doctor, DmuFinding *finding)
 }
 
 /*
- * All of them in their order.  "raised" is the status for an error that an
- * examination raises: "error" where a cycle would end with it, too.  "advise"
- * may then add to the hint.
+ * All of them in their order.  Where an examination raises an error, "advise"
+ * may add to the hint.
  */
 static const struct
 {
 	const char *item;
 	DmuExamination examine;
-	const char *raised;
 	DmuExamination advise;
 }			examinations[] =
 {
-	{"server", check_server, "error", NULL},
-	{"facts table", check_facts_table, "error", advise_facts_table},
-	{"users table", check_users_table, "error", advise_users_table},
-	{"procedure", check_procedure, "error", NULL},
-	{"privileges", check_privileges, "error", NULL},
-	{"facts index", dmu_check_facts_index, "warning", NULL},
-	{"facts partitions", dmu_check_facts_partitions, "warning", NULL},
-	{"users index", dmu_check_users_index, "warning", NULL},
-	{"flag index", dmu_check_flag_index, "warning", NULL},
-	{"statistics", dmu_check_statistics, "warning", NULL},
-	{"worker slots", dmu_check_worker_slots, "warning", NULL},
-	{"connections", dmu_check_connections, "warning", NULL},
-	{"worker settings", dmu_check_worker_settings, "error", NULL},
-	{"settings", dmu_check_settings, "error", NULL},
-	{"last cycle", dmu_check_last_cycle, "warning", NULL},
-	{"locks", dmu_check_locks, "warning", NULL},
-	{"failures", dmu_check_failures, "warning", NULL},
-	{"history", dmu_check_history, "warning", NULL}
+	{"server", check_server, NULL},
+	{"facts table", check_facts_table, advise_facts_table},
+	{"users table", check_users_table, advise_users_table},
+	{"procedure", check_procedure, NULL},
+	{"privileges", check_privileges, NULL},
+	{"facts index", dmu_check_facts_index, NULL},
+	{"facts partitions", dmu_check_facts_partitions, NULL},
+	{"users index", dmu_check_users_index, NULL},
+	{"flag index", dmu_check_flag_index, NULL},
+	{"statistics", dmu_check_statistics, NULL},
+	{"worker slots", dmu_check_worker_slots, NULL},
+	{"connections", dmu_check_connections, NULL},
+	{"worker settings", dmu_check_worker_settings, NULL},
+	{"settings", dmu_check_settings, NULL},
+	{"last cycle", dmu_check_last_cycle, NULL},
+	{"locks", dmu_check_locks, NULL},
+	{"failures", dmu_check_failures, NULL},
+	{"history", dmu_check_history, NULL}
 };
 
 /* Makes a finding of the error that is current, or raises it again. */
 static void
-catch_error(DmuDoctor *doctor, DmuFinding *finding, const char *status)
+catch_error(DmuDoctor *doctor, DmuFinding *finding)
 {
 	ErrorData  *error;
 
@@ -308,7 +306,9 @@ catch_error(DmuDoctor *doctor, DmuFinding *finding, const char *status)
 		PG_RE_THROW();
 	FlushErrorState();
 
-	finding->status = status;
+	/* Who holds a lock for some seconds does not keep cycles from running. */
+	finding->status = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ?
+		"warning" : "error";
 	finding->detail = error->message;
 	if (error->detail != NULL)
 		finding->detail = psprintf("%s. %s", error->message, error->detail);
@@ -322,8 +322,7 @@ catch_error(DmuDoctor *doctor, DmuFinding *finding, const char *status)
  * own finding.
  */
 static void
-attempt(DmuDoctor *doctor, DmuExamination examine, DmuFinding *finding,
-		const char *raised)
+attempt(DmuDoctor *doctor, DmuExamination examine, DmuFinding *finding)
 {
 	ResourceOwner owner = CurrentResourceOwner;
 
@@ -336,7 +335,7 @@ attempt(DmuDoctor *doctor, DmuExamination examine, DmuFinding *finding,
 	}
 	PG_CATCH();
 	{
-		catch_error(doctor, finding, raised);
+		catch_error(doctor, finding);
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
@@ -388,14 +387,12 @@ datamart_users_check(PG_FUNCTION_ARGS)
 	{
 		DmuFinding	finding = {.status = "ok"};
 
-		attempt(&doctor, examinations[i].examine, &finding,
-				examinations[i].raised);
+		attempt(&doctor, examinations[i].examine, &finding);
 		if (finding.sqlerrcode != 0 && examinations[i].advise != NULL)
 		{
 			DmuFinding	advised = finding;
 
-			attempt(&doctor, examinations[i].advise, &advised,
-					examinations[i].raised);
+			attempt(&doctor, examinations[i].advise, &advised);
 			if (advised.detail == finding.detail)
 				finding = advised;
 		}

@@ -252,7 +252,16 @@ dmu_check_history(DmuDoctor *doctor, DmuFinding *finding)
 	}
 
 	dmu_owner_enter(&scope);
-	dmu_owner_read_latest(&scope, "SELECT count(*) FROM %s.datamart_users_cycles",
+	/* Each of the tables is named: then it is seen whether it can be used. */
+	dmu_owner_read_latest(&scope,
+						  "SELECT (SELECT count(*) FROM %s.datamart_users_cycles),"
+						  "       EXISTS (SELECT FROM %s.datamart_users_cycle_priorities)"
+						  "    OR EXISTS (SELECT FROM %s.datamart_users_cycle_profiles)"
+						  "    OR EXISTS (SELECT FROM %s.datamart_users_slowest)"
+						  "    OR EXISTS (SELECT FROM %s.datamart_users_failures)"
+						  "    OR EXISTS (SELECT FROM %s.datamart_users_failures_undo)"
+						  "    OR EXISTS (SELECT FROM %s.datamart_users_contention)"
+						  "    OR EXISTS (SELECT FROM %s.datamart_users_suspects)",
 						  0, NULL);
 	cycles = first_number(1);
 	dmu_owner_leave(&scope);

@@ -3,14 +3,15 @@
  * check_server.c
  *		The doctor on settings, and on what the server has for a cycle.
  *
- *		Knows no SQL but one query on the workers of running cycles, whose
- *		processes are not to be counted as others'.
+ *		What these are is asked where a cycle asks.  Queries are needed only
+ *		for the workers of running cycles, which are not to be counted as
+ *		others' processes, and for what a setting would be by default.
  *
  *-------------------------------------------------------------------------
  */
 #include "check.h"
 
-#include "catalog/pg_type.h"
+#include "catalog.h"
 #include "compat.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -20,7 +21,6 @@
 #include "settings.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/guc_tables.h"
 
 #define PREFIX DMU_EXTENSION_NAME "."
 #define WORKER_SETTINGS PREFIX "worker_settings"
@@ -137,10 +137,9 @@ add_fault(StringInfo faults, const char *fault)
 void
 dmu_check_worker_settings(DmuDoctor *doctor, DmuFinding *finding)
 {
-	struct config_generic *setting = dmu_find_setting(WORKER_SETTINGS);
-	const char *boot_value = ((struct config_string *) setting)->boot_val;
 	StringInfoData faults;
 	char	   *value;
+	DmuCatalogQuery query;
 
 	/* Whose they are is asked first: to try a value is to run code with it. */
 	dmu_privilege_settings();
@@ -164,9 +163,13 @@ dmu_check_worker_settings(DmuDoctor *doctor, DmuFinding *finding)
 	}
 	finding->status = "warning";
 	finding->detail = faults.data;
+	dmu_catalog_begin(&query, doctor->context,
+					  "SELECT boot_val, source FROM pg_settings"
+					  " WHERE name = '" WORKER_SETTINGS "'", 0, NULL, NULL, NULL);
 	finding->hint = psprintf("SET " WORKER_SETTINGS " = %s; -- it was changed in: %s",
-							 quote_literal_cstr(boot_value),
-							 GucSource_Names[setting->source]);
+							 quote_literal_cstr(dmu_catalog_text(0, 1)),
+							 dmu_catalog_text(0, 2));
+	dmu_catalog_end(&query);
 }
 
 void

@@ -215,7 +215,7 @@ check_table(const DmuOwnerScope *scope, const char *mark, int expected)
 	if (!OidIsValid(table))
 		elog(ERROR, "there is no table %s", name);
 
-	/* A view is what its rule makes of it, and that is its owner's. */
+	/* What it shows is bound, and only its owner can change that. */
 	if (reads && get_rel_relkind(table) == RELKIND_VIEW)
 		return;
 	refuse_foreign_code(scope, table,

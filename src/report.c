@@ -225,8 +225,10 @@ read_failures(Reader *reader, bool messages)
 	DmuPicture *picture = reader->picture;
 
 	(void) read_rows(reader,
-					 "SELECT count(*) FROM %s.datamart_users_failures f"
-					 " WHERE f.next_attempt_at > clock_timestamp()");
+					 "SELECT count(*)"
+					 "  FROM %s.datamart_users_cycles c"
+					 "  JOIN %s.datamart_users_failures f USING (users_oid)"
+					 " WHERE c.cycle_id = $1 AND f.next_attempt_at > clock_timestamp()");
 	picture->held = read_figure(reader, 1);
 
 	if (!read_rows(reader,

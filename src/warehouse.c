@@ -211,16 +211,8 @@ require_updatable(Oid users)
 						 users_setting.name)));
 }
 
-/* To be the first to look at the settings: nobody's else lead anywhere. */
-static void
-check_settings(void)
-{
-	dmu_privilege_settings();
-	dmu_settings_refuse_rejected();
-}
-
 void
-dmu_warehouse_resolve_facts(DmuWarehouse *warehouse, bool need_usage)
+dmu_warehouse_examine_facts(DmuWarehouse *warehouse, bool need_usage)
 {
 	Oid			facts = resolve_relation(&facts_setting, need_usage);
 
@@ -231,7 +223,7 @@ dmu_warehouse_resolve_facts(DmuWarehouse *warehouse, bool need_usage)
 }
 
 void
-dmu_warehouse_resolve_users(DmuWarehouse *warehouse, bool need_usage)
+dmu_warehouse_examine_users(DmuWarehouse *warehouse, bool need_usage)
 {
 	Oid			users = resolve_relation(&users_setting, need_usage);
 
@@ -244,7 +236,7 @@ dmu_warehouse_resolve_users(DmuWarehouse *warehouse, bool need_usage)
 }
 
 void
-dmu_warehouse_resolve_procedure(DmuWarehouse *warehouse)
+dmu_warehouse_examine_procedure(DmuWarehouse *warehouse)
 {
 	Oid			procedure = dmu_procedure_resolve(warehouse->users_key_type,
 												  &warehouse->procedure_argtype);
@@ -253,15 +245,23 @@ dmu_warehouse_resolve_procedure(DmuWarehouse *warehouse)
 	warehouse->procedure = procedure;
 }
 
+/* To be the first to look at the settings: nobody's else lead anywhere. */
+static void
+check_settings(void)
+{
+	dmu_privilege_settings();
+	dmu_settings_refuse_rejected();
+}
+
 DmuWarehouse *
 dmu_warehouse_resolve(void)
 {
 	DmuWarehouse *warehouse = palloc0(sizeof(DmuWarehouse));
 
 	check_settings();
-	dmu_warehouse_resolve_facts(warehouse, true);
-	dmu_warehouse_resolve_users(warehouse, true);
-	dmu_warehouse_resolve_procedure(warehouse);
+	dmu_warehouse_examine_facts(warehouse, true);
+	dmu_warehouse_examine_users(warehouse, true);
+	dmu_warehouse_examine_procedure(warehouse);
 	return warehouse;
 }
 
@@ -326,12 +326,12 @@ ask_privileges(const DmuWarehouse *warehouse, bool for_refresh,
 }
 
 Oid
-dmu_warehouse_resolve_datamart(char **users_name)
+dmu_warehouse_resolve_users(char **users_name)
 {
 	DmuWarehouse warehouse = {0};
 
 	check_settings();
-	dmu_warehouse_resolve_users(&warehouse, true);
+	dmu_warehouse_examine_users(&warehouse, true);
 	ask_privileges(&warehouse, true, NULL);
 	*users_name = warehouse.users_name;
 	return warehouse.users;

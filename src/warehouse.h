@@ -32,7 +32,8 @@ typedef struct DmuWarehouse
 
 /*
  * Makes sure of who set the settings (42501, see dmu_privilege_settings), and
- * looks up facts_table, users_table and procedure with the caller's search_path; the result is palloc'd in the current context.  Takes no lock
+ * looks up facts_table, users_table and procedure with the caller's
+ * search_path; the result is palloc'd in the current context.  Takes no lock
  * that outlives the call.  Raises, with a hint that names the setting:
  * 42602 invalid_name, 42P01 undefined_table, 42809 wrong_object_type,
  * 42703 undefined_column, 42804 datatype_mismatch, 42883 undefined_function,
@@ -42,23 +43,24 @@ typedef struct DmuWarehouse
 extern DmuWarehouse *dmu_warehouse_resolve(void);
 
 /*
+ * The parts of it, for whoever wants to know all that is wrong: each fills in
+ * its own fields, or raises and leaves its Oid as it was.  They do not ask
+ * whose the settings are.  "need_usage" false finds a qualified name also for
+ * a role that may not look into the schema.
+ */
+extern void dmu_warehouse_examine_facts(DmuWarehouse *warehouse, bool need_usage);
+extern void dmu_warehouse_examine_users(DmuWarehouse *warehouse, bool need_usage);
+extern void dmu_warehouse_examine_procedure(DmuWarehouse *warehouse);
+
+/*
  * The relation that users_table leads to, InvalidOid if there is none.  Looks
  * at nothing else, and at no privilege.
  */
 extern Oid	dmu_warehouse_find_users(void);
 
 /*
- * The parts of it, for whoever wants to know all that is wrong: each fills in
- * its own fields, or raises and leaves its Oid as it was.  "need_usage" false
- * finds a qualified name also for a role that may not look into the schema.
- */
-extern void dmu_warehouse_resolve_facts(DmuWarehouse *warehouse, bool need_usage);
-extern void dmu_warehouse_resolve_users(DmuWarehouse *warehouse, bool need_usage);
-extern void dmu_warehouse_resolve_procedure(DmuWarehouse *warehouse);
-
-/*
- * As dmu_warehouse_resolve(), in a process of a cycle, whose datamart is
- * settled: raises 55000 if users_table leads to another relation by now.
+ * The same as dmu_warehouse_resolve() in a process of a cycle, whose datamart
+ * is settled: raises 55000 if users_table leads to another relation by now.
  */
 extern DmuWarehouse *dmu_warehouse_resolve_again(Oid users);
 
@@ -66,7 +68,7 @@ extern DmuWarehouse *dmu_warehouse_resolve_again(Oid users);
  * The users table alone, for what concerns the failures of its datamart: the
  * same errors, and those of a role that may not read or clear the flag.
  */
-extern Oid	dmu_warehouse_resolve_datamart(char **users_name);
+extern Oid	dmu_warehouse_resolve_users(char **users_name);
 
 /*
  * Raises 42501 insufficient_privilege, with the GRANT to issue as hint, if

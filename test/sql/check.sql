@@ -455,6 +455,13 @@ SELECT detail FROM datamart_users_check() WHERE item = 'last cycle';
 RESET ROLE;
 DELETE FROM datamart_users_cycles;
 
+-- Somebody's trigger on any of the tables keeps cycles from ending.
+CREATE FUNCTION on_slowest() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER on_slowest AFTER INSERT ON datamart_users_slowest EXECUTE FUNCTION on_slowest();
+SELECT item, status, regexp_replace(detail, 'role "[^"]*"', 'role "owner"') FROM datamart_users_check() WHERE status <> 'ok';
+DROP TRIGGER on_slowest ON datamart_users_slowest;
+DROP FUNCTION on_slowest();
+
 -- Neither the extension's owner nor the caller is a superuser.
 CREATE ROLE regress_dmu_check_owner;
 GRANT USAGE, CREATE ON SCHEMA public TO regress_dmu_check_owner;

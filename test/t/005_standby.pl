@@ -41,6 +41,10 @@ for my $call ('datamart_users_run_cycle()', 'datamart_users_start_cycle()')
 }
 is($standby->safe_psql('w', 'SELECT count(*) FROM datamart_users_queue()'), 50, 'the queue can be looked at there');
 is($standby->safe_psql('w', 'SELECT datamart_users_cancel_cycle()'), 'f', 'there is no cycle to cancel');
+is( $standby->safe_psql('w', q{SELECT string_agg(item || ' ' || status, ', ') FROM datamart_users_check() WHERE status = 'error'}),
+	'server error',
+	'the doctor works there, and says why no cycle does');
+is($standby->safe_psql('w', 'SELECT datamart_users_report()'), 'There was no cycle yet.', 'so does the report');
 is($standby->safe_psql('postgres', workers_sql()), 0, 'and no process waits for a promotion');
 
 (undef, undef, $stderr) = run_psql($primary, 'w', [ 'SET default_transaction_read_only = on', $run ]);
