@@ -52,7 +52,7 @@ bool
 dmu_relforms_has_rows(char kind)
 {
 	return kind == RELKIND_RELATION || kind == RELKIND_MATVIEW ||
-		kind == RELKIND_PARTITIONED_TABLE;
+		kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_FOREIGN_TABLE;
 }
 
 static List *
