@@ -301,7 +301,7 @@ datamart_users_retry(PG_FUNCTION_ARGS)
 {
 	int64		id = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0);
 	char	   *users_name;
-	Oid			users = dmu_warehouse_resolve_datamart(&users_name);
+	Oid			users = dmu_warehouse_resolve_users(&users_name);
 
 	/* They may stand under an oid of before a dump and restore. */
 	dmu_adopt_failures(users, users_name);

@@ -22,7 +22,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "plans.h"
+#include "prepared.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -154,10 +154,10 @@ clear_returning(DmuFlag *flag)
 
 	if (flag->clear_returning == NULL)
 		flag->clear_returning =
-			dmu_plan_prepare(psprintf("UPDATE %s SET %s = FALSE"
-							 " WHERE %s OPERATOR(pg_catalog.=) $1 RETURNING %s",
-							 warehouse->users_name, DMU_COL_MODIFIED,
-							 DMU_COL_USER_KEY, DMU_COL_MODIFIED), INT8OID);
+			dmu_prepared_make(psprintf("UPDATE %s SET %s = FALSE"
+									   " WHERE %s OPERATOR(pg_catalog.=) $1 RETURNING %s",
+									   warehouse->users_name, DMU_COL_MODIFIED,
+									   DMU_COL_USER_KEY, DMU_COL_MODIFIED), INT8OID);
 	return flag->clear_returning;
 }
 
@@ -172,26 +172,26 @@ dmu_flag_prepare(const DmuWarehouse *warehouse)
 
 	flag->warehouse = warehouse;
 	flag->look =
-		dmu_plan_prepare(psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.=) $1",
-								  DMU_COL_MODIFIED, warehouse->users_name,
-								  DMU_COL_USER_KEY), INT8OID);
+		dmu_prepared_make(psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.=) $1",
+								   DMU_COL_MODIFIED, warehouse->users_name,
+								   DMU_COL_USER_KEY), INT8OID);
 	flag->lock =
-		dmu_plan_prepare(psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.=) $1"
-								  " FOR NO KEY UPDATE",
-								  DMU_COL_MODIFIED, warehouse->users_name,
-								  DMU_COL_USER_KEY), INT8OID);
+		dmu_prepared_make(psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.=) $1"
+								   " FOR NO KEY UPDATE",
+								   DMU_COL_MODIFIED, warehouse->users_name,
+								   DMU_COL_USER_KEY), INT8OID);
 	flag->clear =
-		dmu_plan_prepare(psprintf("UPDATE %s SET %s = FALSE"
-								  " WHERE %s OPERATOR(pg_catalog.=) $1",
-								  warehouse->users_name, DMU_COL_MODIFIED,
-								  DMU_COL_USER_KEY), INT8OID);
+		dmu_prepared_make(psprintf("UPDATE %s SET %s = FALSE"
+								   " WHERE %s OPERATOR(pg_catalog.=) $1",
+								   warehouse->users_name, DMU_COL_MODIFIED,
+								   DMU_COL_USER_KEY), INT8OID);
 	return flag;
 }
 
 bool
 dmu_flag_is_set(DmuFlag *flag, int64 dimension_user_id)
 {
-	dmu_plan_execute(flag->look, Int64GetDatum(dimension_user_id),
+	dmu_prepared_run(flag->look, Int64GetDatum(dimension_user_id),
 					 SPI_OK_SELECT);
 	return is_set_in_result();
 }
@@ -201,7 +201,7 @@ dmu_flag_lock(DmuFlag *flag, int64 dimension_user_id)
 {
 	int			guc_level = begin_short_waits();
 
-	dmu_plan_execute(flag->lock, Int64GetDatum(dimension_user_id),
+	dmu_prepared_run(flag->lock, Int64GetDatum(dimension_user_id),
 					 SPI_OK_SELECT);
 	AtEOXact_GUC(false, guc_level);
 	return is_set_in_result();
@@ -284,7 +284,7 @@ dmu_flag_verify(DmuFlag *flag, int64 dimension_user_id,
 
 	if (written || !update->counted || users_form(flag) != USERS_PLAIN)
 	{
-		found = dmu_plan_execute(flag->look, Int64GetDatum(dimension_user_id),
+		found = dmu_prepared_run(flag->look, Int64GetDatum(dimension_user_id),
 								 SPI_OK_SELECT) > 0;
 		if (is_set_in_result())
 			refuse_still_set(flag, dimension_user_id);

@@ -35,7 +35,7 @@
 #include "directory.h"
 #include "errors.h"
 #include "miscadmin.h"
-#include "plans.h"
+#include "prepared.h"
 #include "residue.h"
 #include "rewrites.h"
 #include "session.h"
@@ -118,8 +118,8 @@ dmu_refresh_prepare(const DmuWarehouse *warehouse)
 	SPI_connect();
 	refresher->flag = dmu_flag_prepare(warehouse);
 	refresher->call =
-		dmu_plan_prepare(psprintf("CALL %s($1)", warehouse->procedure_name),
-						 warehouse->procedure_argtype);
+		dmu_prepared_make(psprintf("CALL %s($1)", warehouse->procedure_name),
+						  warehouse->procedure_argtype);
 	SPI_finish();
 	return refresher;
 }
@@ -205,7 +205,7 @@ refresh_and_commit(DmuRefresher *refresher, int64 dimension_user_id,
 	DmuFlagUpdate update;
 
 	refresher->stage = DMU_STAGE_CALL;
-	dmu_plan_execute(refresher->call,
+	dmu_prepared_run(refresher->call,
 					 procedure_argument(refresher, dimension_user_id),
 					 SPI_OK_UTILITY);
 

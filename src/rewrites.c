@@ -34,14 +34,13 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
-#include "nodes/pg_list.h"
+#include "relforms.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 /*
  * Relations that are told apart; more have the whole catalog compared.  It is
@@ -59,32 +58,12 @@ typedef struct Heard
 	bool		read;			/* was locked when a subtransaction aborted */
 } Heard;
 
-/* A relation as a snapshot sees it. */
-typedef struct Form
-{
-	bool		exists;
-	char		kind;
-	Oid			relfilenode;
-	Oid			schema;
-	NameData	name;
-	List	   *parents;		/* of which it is a child or partition */
-} Form;
-
-/* The catalogs, and the two points of time that are compared. */
-typedef struct Comparison
-{
-	Relation	classes;
-	Relation	inheritance;
-	Snapshot	ours;
-	Snapshot	latest;
-	Form		offender;		/* the first one found */
-} Comparison;
-
 static bool initialised = false;
 static bool listening = false;
 static Heard heard[DMU_MAX_HEARD];
 static int	nheard = 0;
 static bool heard_all = false;	/* any relation may have changed */
+static bool heard_schema = false;	/* some schema has */
 static bool read_any = false;	/* any relation may have been read */
 static bool raised = false;
 
@@ -129,6 +108,13 @@ relation_invalidated(Datum arg, Oid relid)
 	};
 }
 
+/* SyscacheCallbackFunction, under the same rules. */
+static void
+schema_invalidated(Datum arg, int cacheid, uint32 hashvalue)
+{
+	heard_schema = true;
+}
+
 static bool
 is_locked(Oid relid)
 {
@@ -153,6 +139,7 @@ dmu_rewrites_init(void)
 	if (initialised)
 		return;
 	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_invalidated, (Datum) 0);
 	RegisterSubXactCallback(subtransaction_ends, NULL);
 	initialised = true;
 }
@@ -181,6 +168,7 @@ dmu_rewrites_listen(void)
 	 */
 	nheard = 0;
 	heard_all = false;
+	heard_schema = false;
 	read_any = false;
 	listening = true;
 	oldest_unknown = GetTransactionSnapshot()->xmin;
@@ -219,99 +207,27 @@ was_read(Oid relid)
 	return false;
 }
 
-static bool
-has_rows_of_its_own(char kind)
-{
-	return kind == RELKIND_RELATION || kind == RELKIND_MATVIEW ||
-		kind == RELKIND_PARTITIONED_TABLE;
-}
-
-static List *
-look_up_parents(const Comparison *c, Oid relid, Snapshot snapshot)
-{
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	List	   *parents = NIL;
-
-	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(relid));
-	scan = systable_beginscan(c->inheritance, InheritsRelidSeqnoIndexId, true,
-							  snapshot, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		parents = lappend_oid(parents,
-							  ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent);
-	systable_endscan(scan);
-	return parents;
-}
-
-static SysScanDesc
-begin_class_scan(Relation classes, Oid relid, Snapshot snapshot)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	return systable_beginscan(classes, ClassOidIndexId, true, snapshot, 1, &key);
-}
-
-static Form
-look_up(const Comparison *c, Oid relid, Snapshot snapshot)
-{
-	Form		form = {.exists = false};
-	SysScanDesc scan = begin_class_scan(c->classes, relid, snapshot);
-	HeapTuple	tuple = systable_getnext(scan);
-
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_class row = (Form_pg_class) GETSTRUCT(tuple);
-
-		form.exists = true;
-		form.kind = row->relkind;
-		form.relfilenode = row->relfilenode;
-		form.schema = row->relnamespace;
-		form.name = row->relname;
-	}
-	systable_endscan(scan);
-	if (form.exists && has_rows_of_its_own(form.kind))
-		form.parents = look_up_parents(c, relid, snapshot);
-	return form;
-}
-
 /*
- * The relation is another one than before: other rows, or it has taken a
- * name or a place among partitions that was another one's.  One that our
- * snapshot does not know at all was created after it.
- */
-static bool
-is_another(const Form *before, const Form *after)
-{
-	return !before->exists ||
-		before->relfilenode != after->relfilenode ||
-		before->schema != after->schema ||
-		strcmp(NameStr(before->name), NameStr(after->name)) != 0 ||
-		!equal(before->parents, after->parents);
-}
-
-/*
- * Remembers the relation if it has changed under what we have read.
+ * Remembers the relation if it has changed under what we have read, and names
+ * it in "offender" if that is the first one.
  *
  * A partition or child that has gone is missing from what was read of its
  * parent after that, without having been locked itself.
  */
 static void
-compare(Comparison *c, Oid relid)
+compare(const DmuRelforms *forms, Oid relid, DmuRelform *offender)
 {
-	Form		before = look_up(c, relid, c->ours);
-	Form		after = look_up(c, relid, c->latest);
-	const Form *either = after.exists ? &after : &before;
+	DmuRelform	before = dmu_relforms_get(forms, relid, forms->ours);
+	DmuRelform	after = dmu_relforms_get(forms, relid, forms->latest);
+	const DmuRelform *either = after.exists ? &after : &before;
 	bool		changed = false;
 	ListCell   *lc;
 
-	if (!either->exists || !has_rows_of_its_own(either->kind))
+	if (!either->exists || !dmu_relforms_has_rows(either->kind))
 		return;
 
-	if (after.exists && is_another(&before, &after) && was_read(relid))
+	if (after.exists && was_read(relid) &&
+		dmu_relforms_differ(forms, &before, &after))
 	{
 		changed = true;
 		remember(relid);
@@ -328,22 +244,23 @@ compare(Comparison *c, Oid relid)
 			remember(parent);
 		}
 	}
-	if (changed && !c->offender.exists)
-		c->offender = *either;
+	if (changed && !offender->exists)
+		*offender = *either;
 }
 
 /*
- * Compares whatever has changed in the catalog since our snapshot: rows that
- * it does not know yet, and rows it knows that have been replaced.
+ * Compares all that may have changed since our snapshot: what it does not know
+ * yet, what it knows and has been replaced in the catalog, and what has its
+ * schema renamed.
  */
 static void
-compare_all(Comparison *c)
+compare_all(const DmuRelforms *forms, DmuRelform *offender)
 {
-	Snapshot	snapshots[] = {c->latest, c->ours};
+	Snapshot	snapshots[] = {forms->latest, forms->ours};
 
 	for (int i = 0; i < (int) lengthof(snapshots); i++)
 	{
-		SysScanDesc scan = systable_beginscan(c->classes, InvalidOid, false,
+		SysScanDesc scan = systable_beginscan(forms->classes, InvalidOid, false,
 											  snapshots[i], 0, NULL);
 		HeapTuple	tuple;
 
@@ -351,63 +268,52 @@ compare_all(Comparison *c)
 		{
 			HeapTupleHeader header = tuple->t_data;
 			Form_pg_class row = (Form_pg_class) GETSTRUCT(tuple);
+			bool		suspect;
 
-			if (row->oid < FirstNormalObjectId)
-				continue;
-			if (snapshots[i] == c->latest ?
-				XidInMVCCSnapshot(HeapTupleHeaderGetXmin(header), c->ours) :
-				!(header->t_infomask & HEAP_XMAX_INVALID))
-				compare(c, row->oid);
+			if (snapshots[i] == forms->latest)
+				suspect = list_member_oid(forms->renamed, row->relnamespace) ||
+					XidInMVCCSnapshot(HeapTupleHeaderGetXmin(header),
+									  forms->ours);
+			else
+				suspect = !(header->t_infomask & HEAP_XMAX_INVALID);
+			if (suspect && row->oid >= FirstNormalObjectId)
+				compare(forms, row->oid, offender);
 		}
 		systable_endscan(scan);
 	}
 }
 
-/* A copy of a snapshot, active, to which our own transaction did nothing. */
-static Snapshot
-push_without_ourselves(Snapshot snapshot)
-{
-	PushCopiedSnapshot(snapshot);
-	GetActiveSnapshot()->curcid = FirstCommandId;
-	return GetActiveSnapshot();
-}
-
 void
 dmu_rewrites_check(void)
 {
-	Comparison	c = {.offender.exists = false};
+	DmuRelforms forms;
+	DmuRelform	offender = {.exists = false};
 	int			n = nheard;
 
 	if (!listening)
 		return;
 	listening = false;
-	if (n == 0 && !heard_all)
+	if (n == 0 && !heard_all && !heard_schema)
 		return;
 
-	c.ours = push_without_ourselves(GetTransactionSnapshot());
-	c.latest = push_without_ourselves(GetLatestSnapshot());
-	c.classes = table_open(RelationRelationId, AccessShareLock);
-	c.inheritance = table_open(InheritsRelationId, AccessShareLock);
-	if (heard_all)
-		compare_all(&c);
+	dmu_relforms_open(&forms);
+	if ((heard_schema && dmu_relforms_find_renamed(&forms)) || heard_all)
+		compare_all(&forms, &offender);
 	else
 	{
 		for (int i = 0; i < n; i++)
-			compare(&c, heard[i].relid);
+			compare(&forms, heard[i].relid, &offender);
 	}
-	table_close(c.inheritance, AccessShareLock);
-	table_close(c.classes, AccessShareLock);
-	PopActiveSnapshot();
-	PopActiveSnapshot();
+	dmu_relforms_close(&forms);
 
-	if (!c.offender.exists)
+	if (!offender.exists)
 		return;
 	raised = true;
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("relation \"%s\" was emptied, rewritten or replaced during the refresh",
-					quote_qualified_identifier(get_namespace_name(c.offender.schema),
-											   NameStr(c.offender.name))),
+					quote_qualified_identifier(get_namespace_name(offender.schema),
+											   NameStr(offender.name))),
 			 errdetail("The refresh reads a snapshot from before that.")));
 }
 
@@ -438,7 +344,7 @@ is_newer(HeapTuple tuple)
 {
 	char		kind = ((Form_pg_class) GETSTRUCT(tuple))->relkind;
 
-	return has_rows_of_its_own(kind) &&
+	return dmu_relforms_has_rows(kind) &&
 		(kind == RELKIND_PARTITIONED_TABLE ||
 		 TransactionIdFollowsOrEquals(HeapTupleHeaderGetXmin(tuple->t_data),
 									  oldest_unknown));
@@ -453,7 +359,7 @@ dmu_rewrites_explain(void)
 	classes = table_open(RelationRelationId, AccessShareLock);
 	for (int i = 0; i < nheard; i++)
 	{
-		SysScanDesc scan = begin_class_scan(classes, heard[i].relid, NULL);
+		SysScanDesc scan = dmu_relforms_scan(classes, heard[i].relid, NULL);
 		HeapTuple	tuple = systable_getnext(scan);
 
 		if (HeapTupleIsValid(tuple) && is_newer(tuple))

@@ -28,7 +28,7 @@ SQL
 # nothing else are there to be told from those it reads.
 my $tables = <<'SQL';
 SET client_min_messages = warning;
-DROP SCHEMA IF EXISTS src, src_old CASCADE;
+DROP SCHEMA IF EXISTS src, src_old, src_next CASCADE;
 CREATE SCHEMA src;
 CREATE TABLE src.rates AS SELECT i AS rate FROM generate_series(1, 5) AS i;
 CREATE TABLE src.rates_next (rate integer);
@@ -42,6 +42,8 @@ CREATE TABLE src.parts_2_1 PARTITION OF src.parts_2 FOR VALUES IN (1);
 CREATE TABLE src.parts_2_2 PARTITION OF src.parts_2 FOR VALUES IN (2);
 INSERT INTO src.parts VALUES (1, 1), (1, 2), (2, 1), (2, 2), (2, 2);
 CREATE TABLE src.parts_next (i integer, sub integer);
+CREATE SCHEMA src_next;
+CREATE TABLE src_next.rates (rate integer);
 CREATE TABLE src.parent (i integer);
 CREATE TABLE src.child () INHERITS (src.parent);
 INSERT INTO src.child SELECT generate_series(1, 5);
@@ -116,6 +118,7 @@ for (
 	[ 'RENAME of a table that was there', "$count src.rates;", 'INSERT INTO src.rates_next VALUES (1); ALTER TABLE src.rates RENAME TO rates_old; ALTER TABLE src.rates_next RENAME TO rates;', 1 ],
 	[ 'SET SCHEMA', "$count src.rates;", 'CREATE SCHEMA src_old; ALTER TABLE src.rates SET SCHEMA src_old; CREATE TABLE src.rates AS SELECT 1 AS rate;', 1 ],
 	[ 'RENAME of a schema', "$count src.rates;", 'CREATE SCHEMA src_new CREATE TABLE rates (rate integer); INSERT INTO src_new.rates VALUES (1); ALTER SCHEMA src RENAME TO src_old; ALTER SCHEMA src_new RENAME TO src;', 1 ],
+	[ 'RENAME of a schema that was there', "$count src.rates;", 'INSERT INTO src_next.rates VALUES (1); ALTER SCHEMA src RENAME TO src_old; ALTER SCHEMA src_next RENAME TO src;', 1 ],
 	[ 'DROP and CREATE', "EXECUTE '$count src.rates';", 'DROP TABLE src.rates CASCADE; CREATE TABLE src.rates AS SELECT 1 AS rate;', 1 ],
 	[ 'TRUNCATE among more relations than are told apart', "$count src.rates;", "$refill DO 'BEGIN FOR i IN 1 .. 1100 LOOP EXECUTE ''CREATE TEMPORARY TABLE t'' || i || '' (i integer)''; END LOOP; END';", 2 ],
 	[ 'DROP of a partition among more relations', "$count src.parts;", "DROP TABLE src.parts_1; DO 'BEGIN FOR i IN 1 .. 1100 LOOP EXECUTE ''CREATE TEMPORARY TABLE t'' || i || '' (i integer)''; END LOOP; END';", 3 ],
@@ -134,6 +137,8 @@ for (
 	[ 'ANALYZE and VACUUM', "$count src.rates; $count src.parts;", [ 'ANALYZE src.rates, src.parts', 'VACUUM src.rates, src.parts', 'VACUUM ANALYZE src.rates' ], '5,5' ],
 	[ 'other columns, indexes and privileges', "$count src.rates;", 'ALTER TABLE src.rates ADD COLUMN note text; CREATE INDEX ON src.rates (rate); GRANT SELECT ON src.rates TO pg_monitor;', 5 ],
 	[ 'a new partition that is read by nobody', "$count src.parts_1;", 'CREATE TABLE src.parts_3 PARTITION OF src.parts FOR VALUES IN (3);', 2 ],
+	[ 'other schemas', "$count src.rates;", 'CREATE SCHEMA src_old; ALTER SCHEMA src_next RENAME TO src_new; ALTER SCHEMA src_new RENAME TO src_next;', 5 ],
+	[ 'a schema of its own', "ALTER SCHEMA src RENAME TO src_old; $count src_old.rates; ALTER SCHEMA src_old RENAME TO src;", 'CREATE SCHEMA src_old_2; DROP SCHEMA src_old_2;', 5 ],
 	[ 'TRUNCATE by the refresh itself', "TRUNCATE src.rates; INSERT INTO src.rates VALUES (1); $count src.rates;", 'ANALYZE src.rates;', 1 ],
 	[ 'temporary tables of its own', "CREATE TEMPORARY TABLE t AS SELECT rate FROM src.rates; $count t; TRUNCATE t; $count t;", 'TRUNCATE dwh.staging;', '5,0' ],
 	[ 'DDL of its own on the tables that it reads', "ALTER TABLE src.rates RENAME TO r; ALTER TABLE src.rates_next RENAME TO rates; $count src.r; ALTER TABLE src.rates RENAME TO rates_next; ALTER TABLE src.r RENAME TO rates; ALTER TABLE src.parts DETACH PARTITION src.parts_1; $count src.parts;", 'ANALYZE src.rates, src.parts_1;', '5,3' ],

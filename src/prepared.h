@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * plans.h
+ * prepared.h
  *		Statements that a worker prepares once and runs for every datamart user.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef DMU_PLANS_H
-#define DMU_PLANS_H
+#ifndef DMU_PREPARED_H
+#define DMU_PREPARED_H
 
 #include "postgres.h"
 
@@ -16,12 +16,12 @@
  * Prepares a statement with one argument, for the life of the process.  Needs
  * an SPI connection; raises what is wrong with the statement.
  */
-extern SPIPlanPtr dmu_plan_prepare(const char *sql, Oid argtype);
+extern SPIPlanPtr dmu_prepared_make(const char *sql, Oid argtype);
 
 /*
  * Runs it, and raises an error if SPI returns anything but "expected".
  * Returns the number of rows; SPI_tuptable has them.
  */
-extern uint64 dmu_plan_execute(SPIPlanPtr plan, Datum argument, int expected);
+extern uint64 dmu_prepared_run(SPIPlanPtr plan, Datum argument, int expected);
 
-#endif							/* DMU_PLANS_H */
+#endif							/* DMU_PREPARED_H */

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * plans.c
+ * prepared.c
  *		Statements that a worker prepares once and runs for every datamart user.
  *
  *		Nearly all of a light refresh is planning, so plans are kept; and none
@@ -8,10 +8,10 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "plans.h"
+#include "prepared.h"
 
 SPIPlanPtr
-dmu_plan_prepare(const char *sql, Oid argtype)
+dmu_prepared_make(const char *sql, Oid argtype)
 {
 	SPIPlanPtr	plan = SPI_prepare(sql, 1, &argtype);
 
@@ -24,7 +24,7 @@ dmu_plan_prepare(const char *sql, Oid argtype)
 }
 
 uint64
-dmu_plan_execute(SPIPlanPtr plan, Datum argument, int expected)
+dmu_prepared_run(SPIPlanPtr plan, Datum argument, int expected)
 {
 	int			result = SPI_execute_plan(plan, &argument, NULL, false, 0);
 
