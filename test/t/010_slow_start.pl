@@ -75,13 +75,22 @@ sub hold_next
 	return;
 }
 
+# What /proc says of a process, '' if it has gone.
+sub stat_of
+{
+	my ($pid) = @_;
+
+	open my $file, '<', "/proc/$pid/stat" or return '';
+	return <$file> // '';
+}
+
 # A stopped process shows a T.
 sub wait_for_stop
 {
 	my ($pid, $what) = @_;
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 
-	while (slurp_file("/proc/$pid/stat") !~ /\) T /)
+	while (stat_of($pid) !~ /\) T /)
 	{
 		die "$what does not stop" if time > $deadline;
 		usleep(10_000);
@@ -113,7 +122,7 @@ sub at_gate_sql
 
 sub child_of_postmaster
 {
-	my ($child) = grep { slurp_file("/proc/$_/stat") =~ /\) T $postmaster / }
+	my ($child) = grep { stat_of($_) =~ /\) T $postmaster / }
 	  map { m{/proc/(\d+)/stat$} } glob '/proc/[0-9]*/stat';
 
 	return $child;
