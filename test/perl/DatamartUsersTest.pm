@@ -72,13 +72,15 @@ CONF
 }
 
 # The small warehouse with that many datamart users, numbered from 1, each
-# with one fact, the first one first in the queue; and the extension.
+# with one fact, the first one first in the queue; and the extension.  The
+# database may be there already.
 sub add_warehouse
 {
 	my ($node, $database, $users) = @_;
 
 	$node->safe_psql('postgres', "CREATE DATABASE $database")
-	  unless $database eq 'postgres';
+	  if $node->safe_psql('postgres',
+		"SELECT count(*) FROM pg_database WHERE datname = '$database'") == 0;
 	$node->safe_psql($database, <<"SQL");
 CREATE SCHEMA dwh;
 CREATE TABLE dwh.dimension_users (
