@@ -10,7 +10,10 @@ stems = $(or $(patsubst $(here)/$(1)%$(2),%,$(sort $(wildcard $(here)/$(1)*$(2))
 	$(error there is no $(here)/$(1)*$(2)))
 
 MODULE_big = datamart_users
-OBJS := $(patsubst %,src/%.o,$(call stems,src/,.c))
+# The folders say where a file runs: in the backend that calls a function, in
+# the processes of a cycle, or in either.
+SRC_FOLDERS = src/caller src/cycle src/shared
+OBJS := $(foreach folder,$(SRC_FOLDERS),$(patsubst %,$(folder)/%.o,$(call stems,$(folder)/,.c)))
 PGFILEDESC = "datamart_users - refreshes modified datamart users, the most relevant first, in parallel"
 
 # The script, one file a subject; a later one may speak of an earlier one.
@@ -23,7 +26,8 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter
 # What describes the shared memory of a cycle: processes whose libraries were
 # built from others must not share it.
 LAYOUT_HEADERS = datamart_users profile queue
-PG_CPPFLAGS = -DDMU_LAYOUT=$(shell cat $(LAYOUT_HEADERS:%=$(here)/src/%.h) | cksum | cut -d ' ' -f 1)
+PG_CPPFLAGS = $(SRC_FOLDERS:%=-I$(here)/%) \
+	-DDMU_LAYOUT=$(shell cat $(LAYOUT_HEADERS:%=$(here)/src/shared/%.h) | cksum | cut -d ' ' -f 1)
 
 # Looked for when tests run only: a package may come without them.
 REGRESS = $(call stems,test/sql/,.sql)
@@ -45,8 +49,8 @@ override VPATH :=
 vpath %.c $(here)
 vpath %.control $(here)
 
-$(OBJS) $(OBJS:.o=.bc): $(wildcard $(here)/src/*.h) | src
-src:
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(here)/src/*/*.h) | $(SRC_FOLDERS)
+$(SRC_FOLDERS):
 	mkdir -p $@
 
 $(DATA_built): $(SQL_PARTS:%=$(here)/sql/%.sql)

@@ -29,7 +29,7 @@ COMMENT ON COLUMN @extschema@.datamart_users_failures.users_table IS 'its name, 
 
 --
 -- Only a cycle that follows a crash writes here, before every refresh; see
--- dmu_failures_note_suspect() in src/failures.h.
+-- dmu_suspects_note() in src/shared/suspects.h.
 --
 CREATE TABLE @extschema@.datamart_users_suspects (
 	worker integer NOT NULL,
@@ -46,7 +46,7 @@ COMMENT ON COLUMN @extschema@.datamart_users_suspects.users_table IS 'its name';
 
 --
 -- What the failures of a running cycle have replaced.  If their error turns
--- out to hit everybody, they are taken back; see src/trouble.c.
+-- out to hit everybody, they are taken back; see src/cycle/trouble.c.
 --
 CREATE TABLE @extschema@.datamart_users_failures_undo (
 	users_oid oid NOT NULL,

@@ -328,7 +328,7 @@ sub last_cycle
 	);
 }
 
-# Control segments of cycles, told by their magic (src/queue.c) from those of
+# Control segments of cycles, told by their magic (src/shared/queue.c) from those of
 # the server itself.
 sub control_segments
 {

@@ -21,7 +21,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "names.h"
 #include "ownersql.h"
 #include "priority.h"
 #include "settings.h"

@@ -14,9 +14,8 @@
 #include "errors.h"
 #include "history.h"
 #include "miscadmin.h"
-#include "names.h"
 #include "ownersql.h"
-#include "session.h"
+#include "transaction.h"
 #include "settings.h"
 #include "trouble.h"
 #include "utils/builtins.h"
@@ -58,9 +57,9 @@ count_lost_workers(DmuControl *control)
 {
 	DmuError   *error = palloc(sizeof(DmuError));
 
-	for (int i = DMU_COORDINATOR; i < control->nslots; i++)
+	for (int number = DMU_COORDINATOR + 1; number <= control->nslots; number++)
 	{
-		DmuSlot    *slot = &control->slots[i];
+		DmuSlot    *slot = dmu_slot(control, number);
 		uint32		state = pg_atomic_read_u32(&slot->state);
 		int64		id = (int64) pg_atomic_read_u64(&slot->dimension_user_id);
 
@@ -73,12 +72,12 @@ count_lost_workers(DmuControl *control)
 		}
 
 		dmu_error_set(error, ERRCODE_ADMIN_SHUTDOWN,
-					  psprintf("worker %d was terminated during the refresh", i + 1),
+					  psprintf("worker %d was terminated during the refresh", number),
 					  NULL, NULL);
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg("worker %d: failed to process datamart user " INT64_FORMAT ": %s",
-						i + 1, id, error->message)));
+						number, id, error->message)));
 		dmu_worker_record_failure(control, id, error, false);
 		dmu_slot_end(control, slot, DMU_FAILED);
 		dmu_slot_set_state(slot, DMU_WORKER_DONE);
@@ -99,7 +98,7 @@ count_put_off(DmuControl *control)
 		   (entry = dmu_queue_next_again(queue, &position)) != NULL)
 	{
 		entry->turn = DMU_TURN_OVER;
-		dmu_slot_count(&control->slots[DMU_COORDINATOR - 1],
+		dmu_slot_count(dmu_slot(control, DMU_COORDINATOR),
 					   (DmuPriority) entry->priority, DMU_DEFERRED);
 	}
 }
@@ -113,9 +112,9 @@ warn_missing_workers(DmuControl *control)
 
 	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
 		return;
-	for (int i = DMU_COORDINATOR; i < registered; i++)
+	for (int number = DMU_COORDINATOR + 1; number <= registered; number++)
 	{
-		if (pg_atomic_read_u32(&control->slots[i].state) == DMU_WORKER_EMPTY)
+		if (pg_atomic_read_u32(&dmu_slot(control, number)->state) == DMU_WORKER_EMPTY)
 			missing++;
 	}
 	if (missing > 0)
@@ -205,11 +204,11 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	dmu_queue_profile(control, profile);
 	end.profile = profile;
 
-	dmu_session_begin();
+	dmu_transaction_begin();
 	dmu_owner_protect();
-	dmu_session_be_durable(control->identity.synchronous_commit);
+	dmu_transaction_be_durable(control->identity.synchronous_commit);
 	dmu_history_end(&end, dmu_history_retention);
-	dmu_session_commit(context);
+	dmu_transaction_commit(context);
 }
 
 static void

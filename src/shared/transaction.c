@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * session.c
+ * transaction.c
  *		The role that a worker process works as.
  *
  *		A security context must not be set when a transaction begins
@@ -12,7 +12,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "session.h"
+#include "transaction.h"
 
 #include "access/xact.h"
 #include "directory.h"
@@ -23,7 +23,7 @@ static Oid	session_role = InvalidOid;
 static int	session_context = 0;
 
 void
-dmu_session_assume(Oid role, int security_context)
+dmu_transaction_assume(Oid role, int security_context)
 {
 	session_role = role;
 	session_context = security_context;
@@ -31,7 +31,7 @@ dmu_session_assume(Oid role, int security_context)
 }
 
 void
-dmu_session_begin(void)
+dmu_transaction_begin(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -42,7 +42,7 @@ dmu_session_begin(void)
 }
 
 void
-dmu_session_be_durable(const char *wanted)
+dmu_transaction_be_durable(const char *wanted)
 {
 	if (strcmp(wanted, "off") == 0)
 		wanted = "local";
@@ -52,7 +52,7 @@ dmu_session_be_durable(const char *wanted)
 }
 
 void
-dmu_session_commit(MemoryContext context)
+dmu_transaction_commit(MemoryContext context)
 {
 	CommitTransactionCommand();
 	SetUserIdAndSecContext(session_role, 0);

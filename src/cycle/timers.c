@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * watchdog.c
+ * timers.c
  *		The timers of a worker process: how a refresh is stopped from outside.
  *
  *		Whoever wants a cycle to stop sets a flag in its control segment and is
@@ -18,7 +18,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "watchdog.h"
+#include "timers.h"
 
 #include <signal.h>
 
@@ -89,7 +89,7 @@ handle_user_timeout(void)
  * the process may live to see another tick.
  */
 static void
-watchdog_exit(int code, Datum arg)
+timers_exit(int code, Datum arg)
 {
 	watched = NULL;
 	disable_timeout(tick_timeout, false);
@@ -97,11 +97,11 @@ watchdog_exit(int code, Datum arg)
 }
 
 void
-dmu_watchdog_start(DmuControl *control)
+dmu_timers_start(DmuControl *control)
 {
 	if (!registered)
 	{
-		before_shmem_exit(watchdog_exit, (Datum) 0);
+		before_shmem_exit(timers_exit, (Datum) 0);
 		tick_timeout = RegisterTimeout(USER_TIMEOUT, handle_tick);
 		user_timeout = RegisterTimeout(USER_TIMEOUT, handle_user_timeout);
 		registered = true;
@@ -117,7 +117,7 @@ dmu_watchdog_start(DmuControl *control)
 }
 
 void
-dmu_watchdog_stop(void)
+dmu_timers_stop(void)
 {
 	if (!registered)
 		return;
@@ -128,7 +128,7 @@ dmu_watchdog_stop(void)
 }
 
 void
-dmu_watchdog_begin(int timeout)
+dmu_timers_begin(int timeout)
 {
 	out_of_time = false;
 	canceled_at = 0;
@@ -137,13 +137,13 @@ dmu_watchdog_begin(int timeout)
 }
 
 bool
-dmu_watchdog_out_of_time(void)
+dmu_timers_out_of_time(void)
 {
 	return out_of_time;
 }
 
 bool
-dmu_watchdog_end(void)
+dmu_timers_end(void)
 {
 	bool		result;
 

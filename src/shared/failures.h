@@ -91,25 +91,4 @@ extern void dmu_failures_defer(Oid users, const char *users_name,
 /* Forgets failure and contention of a datamart user; part of its refresh. */
 extern void dmu_failures_clear(Oid users, int64 dimension_user_id);
 
-/*
- * Writes down durably what a worker is about to do.  A synchronous commit of
- * its own for every datamart user: for cycles that follow a crash only.  No
- * transaction may be open.
- */
-extern void dmu_failures_note_suspect(Oid users, const char *users_name,
-									  int worker, int64 dimension_user_id,
-									  int64 cycle_id);
-
-/* The worker is at nothing any more.  No transaction may be open. */
-extern void dmu_failures_forget_suspect(Oid users, int worker);
-
-/*
- * Forgets the notes of the datamart's last cycle.  If the server crashed in it, those
- * datamart users get a failure each, and their number is returned.  Only for
- * the holder of the cycle lock.
- */
-extern int	dmu_failures_settle_suspects(Oid users, const char *users_name,
-										 bool crashed, int delay,
-										 int delay_max);
-
 #endif							/* DMU_FAILURES_H */

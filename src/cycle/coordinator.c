@@ -32,14 +32,15 @@
 #include "priority.h"
 #include "progress.h"
 #include "queue.h"
-#include "session.h"
+#include "transaction.h"
 #include "settings.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "suspects.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "watchdog.h"
+#include "timers.h"
 #include "worker.h"
 
 /* How often to look for workers of an earlier cycle, milliseconds. */
@@ -159,8 +160,8 @@ begin_cycle(Coordination *c)
 	int			aborted;
 	int			suspects;
 
-	dmu_session_begin();
-	dmu_session_be_durable(control->identity.synchronous_commit);
+	dmu_transaction_begin();
+	dmu_transaction_be_durable(control->identity.synchronous_commit);
 	dmu_owner_protect();
 	control->head.coordinator_pid = MyProcPid;
 	if (!dmu_directory_enter(control->request.users, c->handle))
@@ -190,14 +191,14 @@ begin_cycle(Coordination *c)
 	dmu_adopt_all(start.users, start.users_name);
 	aborted = mark_aborted(control);
 	dmu_failures_forget_undo(start.users);
-	suspects = dmu_failures_settle_suspects(start.users, start.users_name,
+	suspects = dmu_suspects_settle(start.users, start.users_name,
 											control->follows_crash,
 											dmu_retry_delay,
 											dmu_retry_delay_max);
 
 	/* Who sees the row finds the cycle; see mark_aborted(). */
 	control->head.cycle_id = dmu_history_begin(&start);
-	dmu_session_commit(c->context);
+	dmu_transaction_commit(c->context);
 	c->begun = true;
 
 	dmu_launch_announce(control, DMU_COORDINATOR);
@@ -246,7 +247,7 @@ prioritise(Coordination *c)
 	int			nheld;
 
 	pgstat_report_activity(STATE_RUNNING, "datamart_users: prioritisation");
-	dmu_session_begin();
+	dmu_transaction_begin();
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	MemoryContextSwitchTo(c->context);
 
@@ -272,7 +273,7 @@ prioritise(Coordination *c)
 	pfree(c->entries);
 	pfree(held);
 	pfree(c->failures);
-	dmu_session_commit(c->context);
+	dmu_transaction_commit(c->context);
 
 	control->workers_wanted = Max(1, Min(control->request.workers, control->found));
 	control->queued_at = GetCurrentTimestamp();
@@ -323,9 +324,9 @@ work(Coordination *c)
 	if (dmu_queue_stop(c->control) == DMU_STOP_NONE)
 	{
 		/* The timer would cancel the waiting; that has its own way out. */
-		dmu_watchdog_stop();
+		dmu_timers_stop();
 		dmu_finish_wait(c->control, c->workers, c->nworkers);
-		dmu_watchdog_start(c->control);
+		dmu_timers_start(c->control);
 		dmu_worker_second_turn(worker);
 	}
 	dmu_worker_end(worker);
@@ -372,7 +373,7 @@ dmu_coordinator_main(Datum main_arg)
 
 		/* Once more: this one runs while we still have the cycle lock. */
 		before_shmem_exit(coordinator_exit, PointerGetDatum(c));
-		dmu_watchdog_start(c->control);
+		dmu_timers_start(c->control);
 		if (dmu_queue_stop(c->control) == DMU_STOP_NONE)
 		{
 			begin_cycle(c);
@@ -389,7 +390,7 @@ dmu_coordinator_main(Datum main_arg)
 			c->control->head.cycle_id = 0;
 	}
 	PG_END_TRY();
-	dmu_watchdog_stop();
+	dmu_timers_stop();
 	MemoryContextSwitchTo(c->context);
 
 	PG_TRY();

@@ -32,7 +32,7 @@
 #include "utils/acl.h"
 #include "utils/timestamp.h"
 #include "watch.h"
-#include "watchdog.h"
+#include "timers.h"
 
 /* How often it looks at a cycle that does not know of it, milliseconds. */
 #define DMU_POLL_INTERVAL 100

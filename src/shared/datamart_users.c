@@ -1,15 +1,29 @@
 /*-------------------------------------------------------------------------
  *
- * names.c
- *		The words that people see for the values of our enums.
+ * datamart_users.c
+ *		Loads the extension: its settings, and nothing else.
  *
- *		They stand in tables, messages and results, so they live in one place
- *		that every module may use.
+ *		No hook, no shared memory request: the library may be loaded by the
+ *		first call of a function as well as by shared_preload_libraries.
  *
  *-------------------------------------------------------------------------
  */
-#include "names.h"
+#include "datamart_users.h"
 
+#include "compat.h"
+#include "settings.h"
+
+DMU_MODULE_MAGIC("datamart_users", "1.0");
+
+extern PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	dmu_settings_init();
+}
+
+/* The words that people see for the values of our enums. */
 static const char *const priority_names[] = {
 	[DMU_CRITICAL] = "critical",
 	[DMU_HIGH] = "high",

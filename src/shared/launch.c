@@ -25,7 +25,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "session.h"
+#include "transaction.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -148,7 +148,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 		return NULL;
 
 	Assert(*number >= 1 && *number <= control->nslots);
-	pg_atomic_write_u32(&control->slots[*number - 1].pid, MyProcPid);
+	pg_atomic_write_u32(&dmu_slot(control, *number)->pid, MyProcPid);
 	return control;
 }
 
@@ -174,7 +174,7 @@ dmu_launch_assume_session(DmuControl *control)
 	RestoreGUCState(space + libraries);
 	CommitTransactionCommand();
 
-	dmu_session_assume(identity->current_role,
+	dmu_transaction_assume(identity->current_role,
 					   identity->security_context | SECURITY_LOCAL_USERID_CHANGE);
 
 	if (DMU_TRANSACTION_TIMEOUT != NULL)

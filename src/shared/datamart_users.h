@@ -54,7 +54,7 @@ typedef enum DmuOutcome
 
 #define DMU_NOUTCOMES 4
 
-/* How a cycle stands or ended; names.h has the words. */
+/* How a cycle stands or ended; see dmu_status_name(). */
 typedef enum DmuStatus
 {
 	DMU_STATUS_RUNNING,
@@ -100,5 +100,13 @@ typedef struct DmuError
 	char		hint[DMU_ERROR_TEXT_LEN];
 	char		context[DMU_ERROR_TEXT_LEN];
 } DmuError;
+
+/* Constant strings; the CHECK constraints of the tables have the same. */
+extern const char *dmu_priority_name(DmuPriority priority);
+extern const char *dmu_outcome_name(DmuOutcome outcome);
+extern const char *dmu_status_name(DmuStatus status);
+
+/* Raises an error for a word that dmu_status_name() does not return. */
+extern DmuStatus dmu_status_of_name(const char *name);
 
 #endif							/* DATAMART_USERS_H */

@@ -259,6 +259,9 @@ extern void dmu_queue_cancel(DmuControlHead *head);
 extern void dmu_queue_stop_with_error(DmuControl *control, DmuStop stop,
 									  const DmuError *error);
 
+/* The slot of a worker, by its number; slot.c has all that follows. */
+extern DmuSlot *dmu_slot(DmuControl *control, int number);
+
 /* For the worker that owns the slot. */
 extern void dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state);
 extern void dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry);

@@ -11,7 +11,6 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "names.h"
 #include "ownersql.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"

@@ -38,7 +38,7 @@
 #include "prepared.h"
 #include "residue.h"
 #include "rewrites.h"
-#include "session.h"
+#include "transaction.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -140,7 +140,7 @@ dmu_refresh_statement(DmuRefresher *refresher, int64 dimension_user_id)
 static void
 begin_transaction(const DmuWarehouse *warehouse)
 {
-	dmu_session_begin();
+	dmu_transaction_begin();
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	BeginTransactionBlock();
 	CommitTransactionCommand();
@@ -165,7 +165,7 @@ commit_transaction(const DmuRefresher *refresher)
 	PopActiveSnapshot();
 	SPI_finish();
 	EndTransactionBlock(false);
-	dmu_session_commit(refresher->context);
+	dmu_transaction_commit(refresher->context);
 }
 
 static Datum
@@ -241,9 +241,9 @@ is_due_to_rewrite(const DmuRefresher *refresher)
 
 	PG_TRY();
 	{
-		dmu_session_begin();
+		dmu_transaction_begin();
 		result = dmu_rewrites_explain();
-		dmu_session_commit(refresher->context);
+		dmu_transaction_commit(refresher->context);
 	}
 	PG_CATCH();
 	{

@@ -15,7 +15,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "names.h"
 #include "priority.h"
 #include "progress.h"
 #include "queue.h"

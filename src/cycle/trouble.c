@@ -28,7 +28,7 @@
 #include "failures.h"
 #include "history.h"
 #include "miscadmin.h"
-#include "session.h"
+#include "transaction.h"
 #include "utils/builtins.h"
 #include "warehouse.h"
 
@@ -87,10 +87,10 @@ warehouse_is_unfit(DmuControl *control, DmuError *error)
 
 	PG_TRY();
 	{
-		dmu_session_begin();
+		dmu_transaction_begin();
 		dmu_warehouse_check_privileges(dmu_warehouse_resolve_again(control->request.users),
 									   true);
-		dmu_session_commit(context);
+		dmu_transaction_commit(context);
 	}
 	PG_CATCH();
 	{
@@ -156,10 +156,10 @@ judge_short_queue(DmuControl *control)
 		return;
 
 	error = palloc(sizeof(DmuError));
-	dmu_session_begin();
+	dmu_transaction_begin();
 	dmu_failures_example(control->request.users, control->head.cycle_id,
 						 streak.sqlerrcode, error);
-	dmu_session_commit(context);
+	dmu_transaction_commit(context);
 	explain_streak(error, &streak);
 	dmu_queue_stop_with_error(control, DMU_STOP_FAILED, error);
 	pfree(error);
@@ -177,7 +177,7 @@ dmu_trouble_settle(DmuControl *control)
 		return;
 
 	sqlerrcode = control->error.sqlerrcode;
-	dmu_session_begin();
+	dmu_transaction_begin();
 	if (dmu_queue_stop(control) == DMU_STOP_FAILED &&
 		dmu_history_previous_error(control->request.users,
 								   control->head.cycle_id) != sqlerrcode)
@@ -185,7 +185,7 @@ dmu_trouble_settle(DmuControl *control)
 											control->head.cycle_id,
 											sqlerrcode);
 	dmu_failures_forget_undo(control->request.users);
-	dmu_session_commit(context);
+	dmu_transaction_commit(context);
 
 	if (taken_back > 0)
 		ereport(LOG,

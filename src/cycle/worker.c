@@ -22,16 +22,17 @@
 #include "ownersql.h"
 #include "pgstat.h"
 #include "refresh.h"
-#include "session.h"
+#include "transaction.h"
 #include "settings.h"
 #include "storage/ipc.h"
 #include "storage/pmsignal.h"
+#include "suspects.h"
 #include "tcop/tcopprot.h"
 #include "trouble.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "warehouse.h"
-#include "watchdog.h"
+#include "timers.h"
 
 struct DmuWorker
 {
@@ -97,7 +98,7 @@ dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
 
 	PG_TRY();
 	{
-		dmu_session_begin();
+		dmu_transaction_begin();
 		if (dmu_trouble_is_suspect(error->sqlerrcode))
 			dmu_failures_keep_undo(control->request.users, dimension_user_id,
 								   control->head.cycle_id, error->sqlerrcode);
@@ -105,7 +106,7 @@ dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
 							control->request.users_name, dimension_user_id,
 							control->head.cycle_id, error, dmu_retry_delay,
 							dmu_retry_delay_max, nowait);
-		dmu_session_commit(context);
+		dmu_transaction_commit(context);
 	}
 	PG_CATCH();
 	{
@@ -135,12 +136,12 @@ record_contention(DmuWorker *run, int64 dimension_user_id)
 
 	PG_TRY();
 	{
-		dmu_session_begin();
+		dmu_transaction_begin();
 		dmu_failures_defer(run->control->request.users,
 						   run->control->request.users_name,
 						   dimension_user_id, run->control->head.cycle_id,
 						   &run->error, dmu_retry_delay);
-		dmu_session_commit(context);
+		dmu_transaction_commit(context);
 	}
 	PG_CATCH();
 	{
@@ -234,7 +235,7 @@ handle_failure(DmuWorker *run, const DmuQueueEntry *entry, bool out_of_time,
 	return true;
 }
 
-/* See dmu_failures_note_suspect(); false if that raised an error. */
+/* See dmu_suspects_note(); false if that raised an error. */
 static bool
 note_suspect(DmuWorker *run, const DmuQueueEntry *entry)
 {
@@ -243,7 +244,7 @@ note_suspect(DmuWorker *run, const DmuQueueEntry *entry)
 
 	PG_TRY();
 	{
-		dmu_failures_note_suspect(run->control->request.users,
+		dmu_suspects_note(run->control->request.users,
 								  run->control->request.users_name,
 								  run->number, entry->dimension_user_id,
 								  run->control->head.cycle_id);
@@ -265,9 +266,9 @@ renew_protection(void)
 
 	if (dmu_owner_is_protected())
 		return;
-	dmu_session_begin();
+	dmu_transaction_begin();
 	dmu_owner_protect();
-	dmu_session_commit(context);
+	dmu_transaction_commit(context);
 }
 
 /*
@@ -330,14 +331,14 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 											   entry->dimension_user_id);
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
 
-	dmu_watchdog_begin(dmu_user_timeout);
+	dmu_timers_begin(dmu_user_timeout);
 	RESUME_CANCEL_INTERRUPTS();
 	if (!run->control->follows_crash || note_suspect(run, entry))
 		outcome = dmu_refresh(run->refresher, entry->dimension_user_id,
 							  entry->has_failure ? clear_failure : NULL,
 							  &run->error);
 	HOLD_CANCEL_INTERRUPTS();
-	out_of_time = dmu_watchdog_end();
+	out_of_time = dmu_timers_end();
 
 	if (outcome == DMU_FAILED &&
 		!handle_failure(run, entry, out_of_time, probe))
@@ -372,7 +373,7 @@ worker_exit(int code, Datum arg)
 	int64		id = (int64) pg_atomic_read_u64(&run->slot->dimension_user_id);
 
 	if (pg_atomic_read_u32(&run->slot->state) != DMU_WORKER_REFRESHING ||
-		!dmu_watchdog_out_of_time() ||
+		!dmu_timers_out_of_time() ||
 		dmu_queue_stop(run->control) >= DMU_STOP_CANCEL)
 		return;
 
@@ -391,7 +392,7 @@ prepare_run(DmuWorker *run)
 {
 	MemoryContext old_context;
 
-	dmu_session_begin();
+	dmu_transaction_begin();
 	dmu_owner_protect();
 	dmu_settings_apply_worker_settings();
 	old_context = MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
@@ -400,7 +401,7 @@ prepare_run(DmuWorker *run)
 	run->warehouse = dmu_warehouse_resolve_again(run->control->request.users);
 	MemoryContextSwitchTo(old_context);
 	run->refresher = dmu_refresh_prepare(run->warehouse);
-	dmu_session_commit(TopMemoryContext);
+	dmu_transaction_commit(TopMemoryContext);
 }
 
 DmuWorker *
@@ -412,7 +413,7 @@ dmu_worker_begin(DmuControl *control, int number)
 	run->control = control;
 	run->number = number;
 	run->queue = dmu_queue_open(control);
-	run->slot = &control->slots[number - 1];
+	run->slot = dmu_slot(control, number);
 	run->context = AllocSetContextCreate(TopMemoryContext,
 										 "datamart_users worker",
 										 ALLOCSET_DEFAULT_SIZES);
@@ -451,7 +452,7 @@ static void
 end_turns(DmuWorker *run, MemoryContext old_context)
 {
 	if (run->control->follows_crash)
-		dmu_failures_forget_suspect(run->control->request.users, run->number);
+		dmu_suspects_forget(run->control->request.users, run->number);
 	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 	debug_query_string = NULL;
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -521,9 +522,9 @@ dmu_worker_main(Datum main_arg)
 
 	dmu_launch_assume_session(control);
 	dmu_launch_announce(control, number);
-	dmu_watchdog_start(control);
+	dmu_timers_start(control);
 	worker = dmu_worker_begin(control, number);
 	dmu_worker_first_turn(worker);
 	dmu_worker_end(worker);
-	dmu_watchdog_stop();
+	dmu_timers_stop();
 }

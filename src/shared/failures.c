@@ -7,23 +7,17 @@
  *		of them could starve a small cycle; so each failure doubles the time
  *		until the next attempt.
  *
- *		One that crashes the server leaves no failure behind.  After a crash,
- *		therefore, the workers of the next cycle write down durably what they
- *		are about to do; if the server crashes again, those are the suspects.
- *
  *		This file knows nothing of warehouses, shared memory or workers.
  *
  *-------------------------------------------------------------------------
  */
 #include "failures.h"
 
-#include "adopt.h"
 #include "catalog/pg_type.h"
 #include "errors.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "ownersql.h"
-#include "session.h"
 #include "settings.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -51,7 +45,7 @@ describe_context(const DmuError *error)
 
 	/* Like the server's own contexts, it has no newline at its end. */
 	if (text.len > 0 && text.data[text.len - 1] == '\n')
-		text.		data[text.len - 1] = '\0';
+		text.data[text.len - 1] = '\0';
 	return text.data;
 }
 
@@ -375,88 +369,4 @@ dmu_failures_held(const DmuFailure *failures, int nfailures, int *nheld)
 			held[(*nheld)++] = failures[i].dimension_user_id;
 	}
 	return held;
-}
-
-void
-dmu_failures_note_suspect(Oid users, const char *users_name, int worker,
-						  int64 dimension_user_id, int64 cycle_id)
-{
-	MemoryContext context = CurrentMemoryContext;
-	DmuOwnerScope scope;
-	DmuParam	params[5];
-
-	dmu_session_begin();
-	dmu_session_be_durable("local");
-	dmu_owner_enter(&scope);
-	params[0] = dmu_param(INT4OID, Int32GetDatum(worker));
-	params[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
-	params[2] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
-	params[3] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[4] = dmu_param_text(users_name);
-	dmu_owner_run(&scope,
-				  "INSERT INTO %s.datamart_users_suspects"
-				  "  (users_oid, users_table, worker, dimension_user_id, cycle_id)"
-				  " VALUES ($4, $5, $1, $2, $3)"
-				  " ON CONFLICT (users_oid, worker) DO UPDATE"
-				  "   SET dimension_user_id = excluded.dimension_user_id,"
-				  "       cycle_id = excluded.cycle_id",
-				  SPI_OK_INSERT, lengthof(params), params);
-	dmu_owner_leave(&scope);
-	dmu_session_commit(context);
-}
-
-void
-dmu_failures_forget_suspect(Oid users, int worker)
-{
-	MemoryContext context = CurrentMemoryContext;
-	DmuOwnerScope scope;
-	DmuParam	key[2];
-
-	dmu_session_begin();
-	dmu_owner_enter(&scope);
-	key[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	key[1] = dmu_param(INT4OID, Int32GetDatum(worker));
-	dmu_owner_run(&scope,
-				  "DELETE FROM %s.datamart_users_suspects"
-				  " WHERE users_oid = $1 AND worker = $2",
-				  SPI_OK_DELETE, lengthof(key), key);
-	dmu_owner_leave(&scope);
-	dmu_session_commit(context);
-}
-
-int
-dmu_failures_settle_suspects(Oid users, const char *users_name, bool crashed,
-							 int delay, int delay_max)
-{
-	DmuOwnerScope scope;
-	DmuParam	params[2];
-	SPITupleTable *suspects;
-	int			nsuspects;
-	DmuError	error;
-
-	dmu_owner_enter(&scope);
-	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[1] = dmu_param_text(users_name);
-	dmu_owner_run(&scope,
-				  "DELETE FROM %s.datamart_users_suspects s"
-				  " WHERE s.users_oid = $1 OR (" DMU_ORPHANED("s") ")"
-				  " RETURNING dimension_user_id, cycle_id",
-				  SPI_OK_DELETE_RETURNING, lengthof(params), params);
-	suspects = SPI_tuptable;
-	nsuspects = crashed ? (int) SPI_processed : 0;
-
-	memset(&error, 0, sizeof(error));
-	error.sqlerrcode = ERRCODE_CRASH_SHUTDOWN;
-	strlcpy(error.message,
-			"at work when the server went down, in the second cycle running",
-			sizeof(error.message));
-	for (int i = 0; i < nsuspects; i++)
-	{
-		upsert_failure(&scope, users, users_name,
-					   DatumGetInt64(dmu_owner_value(suspects, i, 1)),
-					   DatumGetInt64(dmu_owner_value(suspects, i, 2)), &error,
-					   delay, delay_max);
-	}
-	dmu_owner_leave(&scope);
-	return nsuspects;
 }

@@ -1,0 +1,131 @@
+/*-------------------------------------------------------------------------
+ *
+ * slot.c
+ *		What one worker writes into the shared memory of its cycle.
+ *
+ *		A slot has one writer.  Other processes read it at any time: counters
+ *		are single atomic words, and no reader needs two of them to agree.
+ *
+ *		This file knows no SQL, no transactions and no background workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "queue.h"
+
+#include "utils/timestamp.h"
+
+DmuSlot *
+dmu_slot(DmuControl *control, int number)
+{
+	Assert(number >= 1 && number <= control->nslots);
+	return &control->slots[number - 1];
+}
+
+void
+dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state)
+{
+	/* Writing down a failure is part of the time of its datamart user. */
+	if (state != DMU_WORKER_RECORDING)
+		pg_atomic_write_u64(&slot->since, (uint64) GetCurrentTimestamp());
+	pg_atomic_write_u32(&slot->state, state);
+}
+
+void
+dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry)
+{
+	pg_atomic_write_u64(&slot->dimension_user_id,
+						(uint64) entry->dimension_user_id);
+	pg_atomic_write_u32(&slot->priority, entry->priority);
+	dmu_slot_set_state(slot, DMU_WORKER_REFRESHING);
+}
+
+/*
+ * The slot has one writer, so read and write need not be one step; the writes
+ * are atomic for the sake of readers only.
+ */
+static void
+slot_add(pg_atomic_uint64 *counter, uint64 amount)
+{
+	pg_atomic_write_u64(counter, pg_atomic_read_u64(counter) + amount);
+}
+
+void
+dmu_slot_end(DmuControl *control, DmuSlot *slot, DmuOutcome outcome)
+{
+	uint32		priority = pg_atomic_read_u32(&slot->priority);
+	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+	TimestampTz now = GetCurrentTimestamp();
+
+	/* The clock may have been set back. */
+	int64		usec = Max(now - since, 0);
+	DmuSlowRefresh refresh;
+
+	refresh.dimension_user_id = (int64) pg_atomic_read_u64(&slot->dimension_user_id);
+	refresh.usec = usec;
+	refresh.priority = (DmuPriority) priority;
+	refresh.outcome = outcome;
+	dmu_profile_add(&slot->profile, control->queued_at, now, &refresh);
+
+	slot_add(&slot->outcomes[priority][outcome], 1);
+	slot_add(&slot->total_usec[priority], usec);
+	if ((uint64) usec > pg_atomic_read_u64(&slot->max_usec[priority]))
+		pg_atomic_write_u64(&slot->max_usec[priority], usec);
+	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
+}
+
+void
+dmu_slot_postpone(DmuSlot *slot)
+{
+	uint32		priority = pg_atomic_read_u32(&slot->priority);
+	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+
+	slot_add(&slot->total_usec[priority], Max(GetCurrentTimestamp() - since, 0));
+	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
+}
+
+void
+dmu_slot_count(DmuSlot *slot, DmuPriority priority, DmuOutcome outcome)
+{
+	slot_add(&slot->outcomes[priority][outcome], 1);
+}
+
+void
+dmu_slot_tally(DmuSlot *slot, int priority, DmuTally *tally)
+{
+	for (int p = 0; p < DMU_NPRIORITIES; p++)
+	{
+		if (priority >= 0 && p != priority)
+			continue;
+		for (int o = 0; o < DMU_NOUTCOMES; o++)
+			tally->outcomes[o] += pg_atomic_read_u64(&slot->outcomes[p][o]);
+		tally->total_usec += pg_atomic_read_u64(&slot->total_usec[p]);
+		tally->max_usec = Max(tally->max_usec,
+							  (int64) pg_atomic_read_u64(&slot->max_usec[p]));
+	}
+}
+
+void
+dmu_queue_tally(DmuControl *control, int priority, DmuTally *tally)
+{
+	memset(tally, 0, sizeof(DmuTally));
+	for (int i = 0; i < control->nslots; i++)
+		dmu_slot_tally(&control->slots[i], priority, tally);
+}
+
+void
+dmu_queue_profile(DmuControl *control, DmuProfile *profile)
+{
+	dmu_profile_init(profile);
+	for (int i = 0; i < control->nslots; i++)
+		dmu_profile_merge(profile, &control->slots[i].profile);
+}
+
+int64
+dmu_tally_done(const DmuTally *tally)
+{
+	int64		done = 0;
+
+	for (int o = 0; o < DMU_NOUTCOMES; o++)
+		done += tally->outcomes[o];
+	return done;
+}

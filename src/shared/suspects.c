@@ -1,0 +1,115 @@
+/*-------------------------------------------------------------------------
+ *
+ * suspects.c
+ *		What workers were about to do when the server went down.
+ *
+ *		A datamart user that crashes the server leaves no failure behind, and
+ *		would do so in every cycle.  After a crash, therefore, the workers of
+ *		the next cycle write down durably whom they are about to refresh; if the
+ *		server crashes again, those are the suspects, and get a failure each.
+ *
+ *		This file knows nothing of warehouses, shared memory or workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "suspects.h"
+
+#include "adopt.h"
+#include "catalog/pg_type.h"
+#include "errors.h"
+#include "executor/spi.h"
+#include "failures.h"
+#include "ownersql.h"
+#include "transaction.h"
+
+typedef struct Suspect
+{
+	int64		dimension_user_id;
+	int64		cycle_id;
+} Suspect;
+
+void
+dmu_suspects_note(Oid users, const char *users_name, int worker,
+						  int64 dimension_user_id, int64 cycle_id)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuOwnerScope scope;
+	DmuParam	params[5];
+
+	dmu_transaction_begin();
+	dmu_transaction_be_durable("local");
+	dmu_owner_enter(&scope);
+	params[0] = dmu_param(INT4OID, Int32GetDatum(worker));
+	params[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
+	params[2] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
+	params[3] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[4] = dmu_param_text(users_name);
+	dmu_owner_run(&scope,
+				  "INSERT INTO %s.datamart_users_suspects"
+				  "  (users_oid, users_table, worker, dimension_user_id, cycle_id)"
+				  " VALUES ($4, $5, $1, $2, $3)"
+				  " ON CONFLICT (users_oid, worker) DO UPDATE"
+				  "   SET dimension_user_id = excluded.dimension_user_id,"
+				  "       cycle_id = excluded.cycle_id",
+				  SPI_OK_INSERT, lengthof(params), params);
+	dmu_owner_leave(&scope);
+	dmu_transaction_commit(context);
+}
+
+void
+dmu_suspects_forget(Oid users, int worker)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuOwnerScope scope;
+	DmuParam	key[2];
+
+	dmu_transaction_begin();
+	dmu_owner_enter(&scope);
+	key[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	key[1] = dmu_param(INT4OID, Int32GetDatum(worker));
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_suspects"
+				  " WHERE users_oid = $1 AND worker = $2",
+				  SPI_OK_DELETE, lengthof(key), key);
+	dmu_owner_leave(&scope);
+	dmu_transaction_commit(context);
+}
+
+int
+dmu_suspects_settle(Oid users, const char *users_name, bool crashed,
+					int delay, int delay_max)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuOwnerScope scope;
+	DmuParam	params[2];
+	Suspect    *suspects;
+	int			nsuspects;
+	DmuError	error;
+
+	dmu_owner_enter(&scope);
+	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	params[1] = dmu_param_text(users_name);
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_suspects s"
+				  " WHERE s.users_oid = $1 OR (" DMU_ORPHANED("s") ")"
+				  " RETURNING dimension_user_id, cycle_id",
+				  SPI_OK_DELETE_RETURNING, lengthof(params), params);
+	nsuspects = crashed ? (int) SPI_processed : 0;
+	suspects = MemoryContextAlloc(context, Max(nsuspects, 1) * sizeof(Suspect));
+	for (int i = 0; i < nsuspects; i++)
+	{
+		suspects[i].dimension_user_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, i, 1));
+		suspects[i].cycle_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, i, 2));
+	}
+	dmu_owner_leave(&scope);
+
+	dmu_error_set(&error, ERRCODE_CRASH_SHUTDOWN,
+				  "at work when the server went down, in the second cycle running",
+				  NULL, NULL);
+	for (int i = 0; i < nsuspects; i++)
+		dmu_failures_record(users, users_name, suspects[i].dimension_user_id,
+							suspects[i].cycle_id, &error, delay, delay_max,
+							false);
+	pfree(suspects);
+	return nsuspects;
+}
