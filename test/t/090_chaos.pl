@@ -1,10 +1,12 @@
-# Chaos: a live ETL, cycles back to back, a procedure that fails, sleeps,
-# deadlocks and swallows errors, and somebody who cancels, terminates, shoots
+# Chaos: a live ETL that empties a table and fills it again, cycles back to
+# back, a procedure that fails, sleeps, deadlocks, swallows errors, releases
+# locks and leaves its session in disorder, and somebody who cancels, terminates, shoots
 # and restarts whatever there is, at random.  After each round everything has
 # to come to rest by itself, and then
 #
 #	a	no datamart user is lost: whoever is not modified has a datamart row
-#		that agrees with all committed facts, and no row is torn;
+#		that agrees with all committed facts, no row is torn, and none was
+#		made of a table that only looked empty;
 #	b	what a cycle reports as processed is what was committed in it, and what
 #		was returned to a caller has survived every crash since;
 #	c	no process, lock or segment of a cycle is left;
@@ -65,8 +67,11 @@ CREATE INDEX ON dwh.facts (action_dimension_id_user);
 CREATE TABLE dwh.datamartusers (
 	dimension_user_id integer PRIMARY KEY,
 	actions bigint,		-- by the first statement of a refresh
-	amount bigint		-- by the last one
+	amount bigint,		-- by the last one
+	rates bigint		-- of a table that never has any other number of rows
 );
+CREATE TABLE dwh.rates AS SELECT generate_series(1, 3) AS rate;
+CREATE TABLE dwh.staging (id integer);
 
 -- Written by every refresh, in its transaction.
 CREATE TABLE dwh.audit (cycle_id bigint, dimension_user_id integer);
@@ -130,6 +135,28 @@ BEGIN
 		END;
 	ELSIF v_dice < 500 THEN
 		PERFORM pg_sleep(0.01);
+
+	-- What only the first refresh of a session could do, if it stayed.
+	ELSIF v_dice < 515 THEN
+		EXECUTE 'PREPARE leftover AS SELECT 1';
+	ELSIF v_dice < 530 THEN
+		CREATE TEMPORARY TABLE leftover (id integer);
+	ELSIF v_dice < 545 THEN
+		CREATE TEMPORARY TABLE facts AS SELECT 1 AS action_dimension_id_user, 1 AS amount LIMIT 0;
+		SET search_path = pg_temp, dwh;
+	ELSIF v_dice < 560 THEN
+		RESET ALL;
+	ELSIF v_dice < 575 THEN
+		SET datamart_users.history_retention = 1;
+		SET datamart_users.user_timeout = 0;
+		SET session_replication_role = replica;
+	ELSIF v_dice < 595 THEN
+		PERFORM pg_advisory_unlock_all();
+	ELSIF v_dice < 605 THEN
+		PERFORM pg_advisory_lock(7);
+	ELSIF v_dice < 615 THEN
+		TRUNCATE dwh.staging;
+		INSERT INTO dwh.staging VALUES (p_id);
 	END IF;
 END;
 \$\$;
@@ -137,6 +164,8 @@ END;
 CREATE PROCEDURE dwh.update_datamart_user(p_id integer)
 LANGUAGE plpgsql
 AS \$\$
+DECLARE
+	v_cycle bigint := substring(current_setting('application_name') from 'cycle (\\d+)')::bigint;
 BEGIN
 	INSERT INTO dwh.datamartusers AS d (dimension_user_id, actions)
 	SELECT p_id, count(*) FROM dwh.facts WHERE action_dimension_id_user = p_id
@@ -145,10 +174,10 @@ BEGIN
 		CALL dwh.misbehave(p_id);
 	END IF;
 	UPDATE dwh.datamartusers
-	SET amount = (SELECT coalesce(sum(amount), 0) FROM dwh.facts WHERE action_dimension_id_user = p_id)
+	SET amount = (SELECT coalesce(sum(amount), 0) FROM dwh.facts WHERE action_dimension_id_user = p_id),
+		rates = (SELECT count(*) FROM dwh.rates)
 	WHERE dimension_user_id = p_id;
-	INSERT INTO dwh.audit
-	VALUES (substring(current_setting('application_name') from 'cycle (\\d+)')::bigint, p_id);
+	INSERT INTO dwh.audit VALUES (v_cycle, p_id);
 END;
 \$\$;
 
@@ -177,6 +206,11 @@ BEGIN
 		END IF;
 		EXIT WHEN EXISTS (SELECT FROM dwh.etl_stop);
 		COMMIT;
+		IF random() < 0.05 THEN
+			TRUNCATE dwh.rates;
+			INSERT INTO dwh.rates SELECT generate_series(1, 3);
+			COMMIT;
+		END IF;
 		PERFORM pg_sleep(random() * 0.03);
 	END LOOP;
 END;
@@ -502,6 +536,11 @@ LEFT JOIN dwh.datamartusers d USING (dimension_user_id),
 WHERE NOT u.modified AND (d.actions IS DISTINCT FROM f.actions OR d.amount IS DISTINCT FROM f.amount)
 SQL
 
+	must_be_none('a: made of a table that looked empty',
+		'SELECT * FROM dwh.datamartusers WHERE rates <> 3');
+	must_be_none('a: met what another refresh had left',
+		q(SELECT * FROM datamart_users_failures WHERE sqlstate IN ('42P05', '42P07')));
+
 	# Every fact has the amount 1.
 	must_be_none('a: torn',
 		'SELECT * FROM dwh.datamartusers WHERE actions IS DISTINCT FROM amount');
@@ -568,6 +607,8 @@ SQL
 		'SELECT dimension_user_id FROM dwh.dimension_users WHERE modified');
 	must_be_none('d: failures are left', 'SELECT * FROM datamart_users_failures');
 	must_be_none('d: suspects are left', 'SELECT * FROM datamart_users_suspects');
+	must_be_none('d: contention is left', 'SELECT * FROM datamart_users_contention');
+	must_be_none('d: undo is left', 'SELECT * FROM datamart_users_failures_undo');
 	must_be_none('d: running though nothing runs',
 		q(SELECT * FROM datamart_users_cycles WHERE status = 'running'));
 	check_data();
