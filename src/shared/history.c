@@ -94,6 +94,8 @@ dmu_history_begin(const DmuCycleStart *start)
 				  " VALUES ('running', $1, $2, $3, $4, $5, $6)"
 				  " RETURNING cycle_id",
 				  SPI_OK_INSERT_RETURNING, lengthof(params), params);
+	if (SPI_processed != 1)
+		elog(ERROR, "the row of a new cycle could not be added");
 	cycle_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, 0, 1));
 
 	dmu_owner_leave(&scope);
