@@ -258,6 +258,12 @@ apply_retention(const DmuOwnerScope *scope, Oid users, int retention)
 				  "   AND f.users_oid <> $1"
 				  "   AND " NO_USERS_TABLE("f"),
 				  SPI_OK_DELETE, lengthof(params), params);
+	dmu_owner_run(scope,
+				  "DELETE FROM %s.datamart_users_contention c"
+				  " WHERE c.last_deferred_at < now() - $2"
+				  "   AND c.users_oid <> $1"
+				  "   AND " NO_USERS_TABLE("c"),
+				  SPI_OK_DELETE, lengthof(params), params);
 }
 
 void

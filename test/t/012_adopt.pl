@@ -106,9 +106,10 @@ is(failures('w'), 'other.old|other.old|1:1 2:1 3:1', 'and its new name is known'
 $node->safe_psql('w', q(DROP TABLE other.old));
 is(found('w', q(SET datamart_users.users_table = 'other.people')), 0, 'a cycle of another one');
 is($node->safe_psql('w', 'SELECT count(*) FROM datamart_users_failures'), 3, 'leaves what is not old');
-$node->safe_psql('w', q(UPDATE datamart_users_failures SET last_failed_at = '2001-01-01'; UPDATE datamart_users_cycles SET started_at = '2001-01-01' WHERE users_table = 'other.old'));
+$node->safe_psql('w', q(INSERT INTO datamart_users_contention (users_oid, users_table, dimension_user_id, deferrals, first_deferred_at, last_deferred_at, next_attempt_at, sqlstate, message, cycle_id)
+	SELECT users_oid, users_table, dimension_user_id, 1, '2001-01-01', '2001-01-01', '2001-01-01', '40001', 'x', cycle_id FROM datamart_users_failures; UPDATE datamart_users_failures SET last_failed_at = '2001-01-01'; UPDATE datamart_users_cycles SET started_at = '2001-01-01' WHERE users_table = 'other.old'));
 is(found('w', q(SET datamart_users.users_table = 'other.people')), 0, 'and another one');
-is($node->safe_psql('w', q(SELECT (SELECT count(*) FROM datamart_users_failures), (SELECT count(*) FROM datamart_users_cycles WHERE users_table = 'other.old'))), '0|0', 'removes what is old and has no table');
+is($node->safe_psql('w', q(SELECT (SELECT count(*) FROM datamart_users_failures), (SELECT count(*) FROM datamart_users_contention), (SELECT count(*) FROM datamart_users_cycles WHERE users_table = 'other.old'))), '0|0|0', 'removes what is old and has no table');
 
 $node->stop;
 done_testing();
