@@ -94,6 +94,8 @@ dmu_history_begin(const DmuCycleStart *start)
 				  " VALUES ('running', $1, $2, $3, $4, $5, $6)"
 				  " RETURNING cycle_id",
 				  SPI_OK_INSERT_RETURNING, lengthof(params), params);
+	if (SPI_processed != 1)
+		elog(ERROR, "the row of a new cycle could not be added");
 	cycle_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, 0, 1));
 
 	dmu_owner_leave(&scope);
@@ -255,6 +257,12 @@ apply_retention(const DmuOwnerScope *scope, Oid users, int retention)
 				  " WHERE f.last_failed_at < now() - $2"
 				  "   AND f.users_oid <> $1"
 				  "   AND " NO_USERS_TABLE("f"),
+				  SPI_OK_DELETE, lengthof(params), params);
+	dmu_owner_run(scope,
+				  "DELETE FROM %s.datamart_users_contention c"
+				  " WHERE c.last_deferred_at < now() - $2"
+				  "   AND c.users_oid <> $1"
+				  "   AND " NO_USERS_TABLE("c"),
 				  SPI_OK_DELETE, lengthof(params), params);
 }
 
