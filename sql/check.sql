@@ -820,6 +820,26 @@ BEGIN
 	END IF;
 	RETURN NEXT;
 
+	-- Who is here has collided even when no other worker was at work.
+	item := 'contention';
+	status := 'ok';
+	hint := NULL;
+	SELECT count(*) AS number,
+		   max(n.deferrals) AS deferrals,
+		   min(n.first_deferred_at) AS since,
+		   mode() WITHIN GROUP (ORDER BY n.sqlstate) AS sqlstate
+	  INTO failing
+	  FROM @extschema@.datamart_users_contention n;
+	IF failing.number = 0 THEN
+		detail := 'none';
+	ELSE
+		status := 'warning';
+		detail := format('datamart users whose procedure kept colliding: %s, up to %s cycles in a row, since %s; most frequent SQLSTATE: %s',
+						 failing.number, failing.deferrals, date_trunc('second', failing.since), failing.sqlstate);
+		hint := 'SELECT sqlstate, count(*), max(deferrals) AS deferrals, min(dimension_user_id) AS for_example, min(message) AS message FROM @extschema@.datamart_users_contention GROUP BY sqlstate ORDER BY count(*) DESC;';
+	END IF;
+	RETURN NEXT;
+
 	item := 'history';
 	status := 'ok';
 	hint := NULL;

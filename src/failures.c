@@ -51,7 +51,7 @@ describe_context(const DmuError *error)
 
 	/* Like the server's own contexts, it has no newline at its end. */
 	if (text.len > 0 && text.data[text.len - 1] == '\n')
-		text.		data[text.len - 1] = '\0';
+		text.data[text.len - 1] = '\0';
 	return text.data;
 }
 
@@ -251,7 +251,8 @@ dmu_failures_defer(Oid users, const char *users_name, int64 dimension_user_id,
 				  "   SET deferrals = c.deferrals + (c.cycle_id <> excluded.cycle_id)::integer,"
 				  "       last_deferred_at = excluded.last_deferred_at,"
 				  "       next_attempt_at = excluded.last_deferred_at"
-				  "         + make_interval(secs => least($7 * power(2, least(c.deferrals, 30)), $8)),"
+				  "         + make_interval(secs => least($7 * power(2, least(c.deferrals - 1"
+				  "             + (c.cycle_id <> excluded.cycle_id)::integer, 30)), $8)),"
 				  "       sqlstate = excluded.sqlstate, message = excluded.message,"
 				  "       cycle_id = excluded.cycle_id",
 				  SPI_OK_INSERT, lengthof(params), params);

@@ -257,6 +257,16 @@ apply_retention(const DmuOwnerScope *scope, Oid users, int retention)
 				  "   AND f.users_oid <> $1"
 				  "   AND " NO_USERS_TABLE("f"),
 				  SPI_OK_DELETE, lengthof(params), params);
+	dmu_owner_run(scope,
+				  "DELETE FROM %s.datamart_users_contention n"
+				  " WHERE n.last_deferred_at < now() - $2"
+				  "   AND n.users_oid <> $1"
+				  "   AND " NO_USERS_TABLE("n"),
+				  SPI_OK_DELETE, lengthof(params), params);
+	dmu_owner_run(scope,
+				  "DELETE FROM %s.datamart_users_failures_undo u"
+				  " WHERE u.users_oid <> $1 AND " NO_USERS_TABLE("u"),
+				  SPI_OK_DELETE, 1, params);
 }
 
 void
@@ -323,7 +333,8 @@ dmu_history_previous_error(Oid users, int64 cycle_id)
 	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
 	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
 	dmu_owner_run(&scope,
-				  "SELECT coalesce(sqlstate, '00000') FROM %s.datamart_users_cycles"
+				  "SELECT CASE WHEN status = 'failed' THEN coalesce(sqlstate, '00000') ELSE '00000' END"
+				  "  FROM %s.datamart_users_cycles"
 				  " WHERE users_oid = $1 AND cycle_id < $2 AND status <> 'running'"
 				  " ORDER BY cycle_id DESC LIMIT 1",
 				  SPI_OK_SELECT, lengthof(params), params);

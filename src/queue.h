@@ -106,7 +106,7 @@ typedef struct DmuControlHead
 	Oid			users;			/* the users table */
 	Oid			role;			/* that the cycle runs as */
 	pg_atomic_uint32 stop;		/* DmuStop, anybody who may */
-	pg_atomic_uint32 refused;	/* a process of another build was started */
+	pg_atomic_uint32 refused;	/* the coordinator is of another build */
 	int32		coordinator_pid;	/* coordinator, before cycle_id */
 	int64		cycle_id;		/* coordinator; 0 until it has one */
 } DmuControlHead;
