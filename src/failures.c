@@ -196,7 +196,9 @@ dmu_failures_forget_undo(Oid users)
 
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
-				  "DELETE FROM %s.datamart_users_failures_undo WHERE users_oid = $1",
+				  "DELETE FROM %s.datamart_users_failures_undo u"
+				  " WHERE u.users_oid = $1"
+				  "    OR NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = u.users_oid)",
 				  SPI_OK_DELETE, 1, &oid);
 	dmu_owner_leave(&scope);
 }

@@ -263,10 +263,6 @@ apply_retention(const DmuOwnerScope *scope, Oid users, int retention)
 				  "   AND n.users_oid <> $1"
 				  "   AND " NO_USERS_TABLE("n"),
 				  SPI_OK_DELETE, lengthof(params), params);
-	dmu_owner_run(scope,
-				  "DELETE FROM %s.datamart_users_failures_undo u"
-				  " WHERE u.users_oid <> $1 AND " NO_USERS_TABLE("u"),
-				  SPI_OK_DELETE, 1, params);
 }
 
 void

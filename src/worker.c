@@ -316,6 +316,7 @@ static bool
 work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 {
 	DmuOutcome	outcome = DMU_FAILED;
+	int			streak = dmu_queue_streak(run->control).sqlerrcode;
 	bool		out_of_time;
 
 	renew_protection();
@@ -345,7 +346,7 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 		return false;
 	}
 	if (outcome == DMU_PROCESSED)
-		dmu_queue_end_streak(run->control);
+		dmu_queue_end_streak(run->control, streak);
 
 	entry->turn = DMU_TURN_OVER;
 	dmu_slot_end(run->control, run->slot, outcome);
