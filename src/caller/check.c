@@ -289,6 +289,7 @@ static const struct
 	{"last cycle", dmu_check_last_cycle, NULL},
 	{"locks", dmu_check_locks, NULL},
 	{"failures", dmu_check_failures, NULL},
+	{"contention", dmu_check_contention, NULL},
 	{"history", dmu_check_history, NULL}
 };
 

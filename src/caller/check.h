@@ -74,6 +74,7 @@ extern void dmu_check_settings(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_last_cycle(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_locks(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_failures(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_contention(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_history(DmuDoctor *doctor, DmuFinding *finding);
 
 #endif							/* DMU_CHECK_H */

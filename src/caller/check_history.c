@@ -228,6 +228,40 @@ dmu_check_failures(DmuDoctor *doctor, DmuFinding *finding)
 							 own_schema(doctor));
 }
 
+/* Whoever is here has collided even when no other worker was at work. */
+void
+dmu_check_contention(DmuDoctor *doctor, DmuFinding *finding)
+{
+	DmuOwnerScope scope;
+	int64		number;
+	char	   *deferrals;
+	char	   *since;
+	char	   *sqlstate;
+
+	dmu_owner_enter(&scope);
+	dmu_owner_read_latest(&scope,
+						  "SELECT count(*), max(c.deferrals)::text,"
+						  "       date_trunc('second', min(c.first_deferred_at))::text,"
+						  "       mode() WITHIN GROUP (ORDER BY c.sqlstate)"
+						  "  FROM %s.datamart_users_contention c", 0, NULL);
+	number = first_number(1);
+	deferrals = first_text(doctor, 2);
+	since = first_text(doctor, 3);
+	sqlstate = first_text(doctor, 4);
+	dmu_owner_leave(&scope);
+
+	if (number == 0)
+	{
+		finding->detail = "none";
+		return;
+	}
+	finding->status = "warning";
+	finding->detail = psprintf("datamart users whose procedure kept colliding: " INT64_FORMAT ", up to %s cycles in a row, since %s; most frequent SQLSTATE: %s",
+							   number, deferrals, since, sqlstate);
+	finding->hint = psprintf("SELECT sqlstate, count(*), max(deferrals) AS deferrals, min(dimension_user_id) AS for_example, min(message) AS message FROM %s.datamart_users_contention GROUP BY sqlstate ORDER BY count(*) DESC;",
+							 own_schema(doctor));
+}
+
 void
 dmu_check_history(DmuDoctor *doctor, DmuFinding *finding)
 {

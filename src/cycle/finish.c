@@ -85,14 +85,18 @@ count_lost_workers(DmuControl *control)
 	pfree(error);
 }
 
-/* Those that collided in their first turn and have not had a second one. */
-static void
+/*
+ * Those that collided in their first turn and have not had a second one, or
+ * not to its end.  Returns how many.
+ */
+static int
 count_put_off(DmuControl *control)
 {
 	DmuQueue   *queue = dmu_queue_phase(control) >= DMU_PHASE_QUEUED ?
 		dmu_queue_open(control) : NULL;
 	DmuQueueEntry *entry;
 	uint32		position = 0;
+	int			put_off = 0;
 
 	while (queue != NULL &&
 		   (entry = dmu_queue_next_again(queue, &position)) != NULL)
@@ -100,7 +104,9 @@ count_put_off(DmuControl *control)
 		entry->turn = DMU_TURN_OVER;
 		dmu_slot_count(dmu_slot(control, DMU_COORDINATOR),
 					   (DmuPriority) entry->priority, DMU_DEFERRED);
+		put_off++;
 	}
+	return put_off;
 }
 
 /* Those that were started but have not come so far as to take part. */
@@ -124,8 +130,9 @@ warn_missing_workers(DmuControl *control)
 				 errhint("Look for their errors in the server log.")));
 }
 
+/* "put_off" of the outcomes are there only because the cycle had to stop. */
 static DmuStatus
-final_status(DmuControl *control, const DmuTally *total)
+final_status(DmuControl *control, const DmuTally *total, int put_off)
 {
 	switch (dmu_queue_stop(control))
 	{
@@ -137,7 +144,7 @@ final_status(DmuControl *control, const DmuTally *total)
 		case DMU_STOP_TIME_LIMIT:
 			/* It may have come when everything was done. */
 			if (dmu_queue_phase(control) >= DMU_PHASE_QUEUED &&
-				dmu_tally_done(total) == control->found)
+				dmu_tally_done(total) - put_off == control->found)
 				return DMU_STATUS_COMPLETED;
 			return dmu_queue_stop(control) == DMU_STOP_CANCEL ?
 				DMU_STATUS_CANCELLED : DMU_STATUS_TIME_LIMIT;
@@ -149,12 +156,12 @@ final_status(DmuControl *control, const DmuTally *total)
 
 /* What the history and the caller are told. */
 static void
-make_result(DmuControl *control, DmuCycleResult *result)
+make_result(DmuControl *control, int put_off, DmuCycleResult *result)
 {
 	memset(result, 0, sizeof(*result));
 	dmu_queue_tally(control, -1, &result->total);
 	result->cycle_id = control->head.cycle_id;
-	result->status = final_status(control, &result->total);
+	result->status = final_status(control, &result->total, put_off);
 	result->backlog = control->backlog;
 	result->found = control->found;
 	result->started_at = control->started_at;
@@ -230,16 +237,17 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 				 int nworkers)
 {
 	DmuCycleResult result;
+	int			put_off;
 
 	dmu_finish_wait(control, workers, nworkers);
 
 	/* What could still be cancelled is over. */
 	HOLD_CANCEL_INTERRUPTS();
 	count_lost_workers(control);
-	count_put_off(control);
+	put_off = count_put_off(control);
 	dmu_trouble_settle(control);
 	warn_missing_workers(control);
-	make_result(control, &result);
+	make_result(control, put_off, &result);
 	control->result = result;
 	if (control->head.cycle_id != 0)
 	{

@@ -18,9 +18,9 @@ extern void dmu_finish_wait(DmuControl *control,
 							BackgroundWorkerHandle **workers, int nworkers);
 
 /*
- * Does that, and writes its result into the
- * control segment and, if it got as far as having a row there, the history.
- * No transaction may be open.  Raises whatever keeps the history from being
+ * Does that, and writes the result of the cycle into the control segment and,
+ * if it got as far as having a row there, the history.  No transaction may be
+ * open.  Raises whatever keeps the history from being
  * written; the workers have stopped by then.
  */
 extern void dmu_finish_cycle(DmuControl *control,

@@ -76,12 +76,13 @@ dmu_trouble_is_suspect(int sqlerrcode)
 
 /*
  * True if a cycle could not begin now; "error" is why.  An error in looking
- * is such an answer, too.
+ * is such an answer, too, but for a lock that could not be had.
  */
 static bool
 warehouse_is_unfit(DmuControl *control, DmuError *error)
 {
 	MemoryContext context = CurrentMemoryContext;
+	DmuError   *second = palloc(sizeof(DmuError));
 	uint32		held = QueryCancelHoldoffCount;
 	volatile bool unfit = false;
 
@@ -94,14 +95,18 @@ warehouse_is_unfit(DmuControl *control, DmuError *error)
 	}
 	PG_CATCH();
 	{
-		dmu_error_catch(error, context);
-		unfit = true;
+		dmu_error_catch(second, context);
 
 		/* An error lets cancels in. */
 		QueryCancelHoldoffCount = held;
+		unfit = second->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+			second->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED;
+		if (unfit)
+			*error = *second;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
+	pfree(second);
 	return unfit;
 }
 
@@ -165,18 +170,14 @@ judge_short_queue(DmuControl *control)
 	pfree(error);
 }
 
-void
-dmu_trouble_settle(DmuControl *control)
+/* Takes back what was given out for the error that ended the cycle. */
+static void
+take_back(DmuControl *control)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			sqlerrcode;
+	int			sqlerrcode = control->error.sqlerrcode;
 	int			taken_back = 0;
 
-	judge_short_queue(control);
-	if (control->head.cycle_id == 0)
-		return;
-
-	sqlerrcode = control->error.sqlerrcode;
 	dmu_transaction_begin();
 	if (dmu_queue_stop(control) == DMU_STOP_FAILED &&
 		dmu_history_previous_error(control->request.users,
@@ -194,4 +195,36 @@ dmu_trouble_settle(DmuControl *control)
 							   taken_back, control->head.cycle_id, taken_back),
 				 errdetail("They had failed with the error that ended the cycle, SQLSTATE %s.",
 						   unpack_sql_state(sqlerrcode))));
+}
+
+void
+dmu_trouble_settle(DmuControl *control)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuError   *error;
+	uint32		held = QueryCancelHoldoffCount;
+
+	if (control->head.cycle_id == 0)
+		return;
+
+	error = palloc(sizeof(DmuError));
+	PG_TRY();
+	{
+		judge_short_queue(control);
+		take_back(control);
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(error, context);
+		QueryCancelHoldoffCount = held;
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("datamart_users cycle " INT64_FORMAT ": could not judge its failures: %s",
+						control->head.cycle_id, error->message),
+				 errdetail("Every datamart user that failed keeps its back-off."),
+				 errhint("Mend the cause, then call datamart_users_retry().")));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	pfree(error);
 }

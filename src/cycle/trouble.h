@@ -30,6 +30,7 @@ extern bool dmu_trouble_wants_probe(DmuControl *control);
  * In the coordinator, when all other workers have stopped and no transaction
  * is open: ends the cycle with an error that has hit all of a short queue, and
  * takes back the back-offs that were given out for the error that ends it.
+ * Raises nothing: where it cannot, there is a WARNING, and the back-offs stay.
  */
 extern void dmu_trouble_settle(DmuControl *control);
 

@@ -300,7 +300,6 @@ handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 		(stage == DMU_STAGE_CALL ||
 		 run->error.sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE);
 
-	entry->turn = again ? DMU_TURN_AGAIN : DMU_TURN_OVER;
 	ereport(LOG,
 			(errmsg(again ?
 					"worker %d: put off datamart user " INT64_FORMAT " to the end of the cycle: %s" :
@@ -313,6 +312,13 @@ handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 		record_contention(run, entry->dimension_user_id);
 		entry->has_failure = true;
 	}
+
+	/*
+	 * Last of all, and with no interrupt between this and the slot: a worker
+	 * that is terminated on the way leaves a datamart user that has failed,
+	 * and nobody is to take that one up again.
+	 */
+	entry->turn = again ? DMU_TURN_AGAIN : DMU_TURN_OVER;
 	return again;
 }
 
@@ -324,6 +330,7 @@ static bool
 work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 {
 	DmuOutcome	outcome = DMU_FAILED;
+	int			streak = dmu_queue_streak(run->control).sqlerrcode;
 	bool		out_of_time;
 
 	dmu_slot_begin(run->slot, entry);
@@ -352,11 +359,10 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 		return false;
 	}
 	if (outcome == DMU_PROCESSED)
-		dmu_queue_end_streak(run->control);
+		dmu_queue_end_streak(run->control, streak);
 
 	entry->turn = DMU_TURN_OVER;
 	dmu_slot_end(run->control, run->slot, outcome);
-	pgstat_report_stat(false);
 	return true;
 }
 
@@ -434,6 +440,7 @@ take_turn(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 		ereport(LOG,
 				(errmsg("worker %d: processed " INT64_FORMAT " datamart users (current: datamart user " INT64_FORMAT ")",
 						run->number, run->done, entry->dimension_user_id)));
+	pgstat_report_stat(false);
 	MemoryContextReset(run->context);
 }
 
@@ -453,7 +460,6 @@ end_turns(DmuWorker *run, MemoryContext old_context)
 {
 	if (run->control->follows_crash)
 		dmu_suspects_forget(run->control->request.users, run->number);
-	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 	debug_query_string = NULL;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	MemoryContextSwitchTo(old_context);
@@ -498,6 +504,7 @@ dmu_worker_end(DmuWorker *run)
 {
 	DmuTally	tally = {.total_usec = 0};
 
+	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 	dmu_slot_tally(run->slot, -1, &tally);
 	if (tally.outcomes[DMU_FAILED] == 0)
 		ereport(LOG,

@@ -190,7 +190,9 @@ dmu_failures_forget_undo(Oid users)
 
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
-				  "DELETE FROM %s.datamart_users_failures_undo WHERE users_oid = $1",
+				  "DELETE FROM %s.datamart_users_failures_undo u"
+				  " WHERE u.users_oid = $1"
+				  "    OR NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = u.users_oid)",
 				  SPI_OK_DELETE, 1, &oid);
 	dmu_owner_leave(&scope);
 }
@@ -245,7 +247,8 @@ dmu_failures_defer(Oid users, const char *users_name, int64 dimension_user_id,
 				  "   SET deferrals = c.deferrals + (c.cycle_id <> excluded.cycle_id)::integer,"
 				  "       last_deferred_at = excluded.last_deferred_at,"
 				  "       next_attempt_at = excluded.last_deferred_at"
-				  "         + make_interval(secs => least($7 * power(2, least(c.deferrals, 30)), $8)),"
+				  "         + make_interval(secs => least($7 * power(2, least(c.deferrals - 1"
+				  "             + (c.cycle_id <> excluded.cycle_id)::integer, 30)), $8)),"
 				  "       sqlstate = excluded.sqlstate, message = excluded.message,"
 				  "       cycle_id = excluded.cycle_id",
 				  SPI_OK_INSERT, lengthof(params), params);

@@ -72,7 +72,7 @@ extern void dmu_failures_keep_undo(Oid users, int64 dimension_user_id,
  */
 extern int	dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode);
 
-/* Forgets all that was kept. */
+/* Forgets all that was kept, and that of users tables that are gone. */
 extern void dmu_failures_forget_undo(Oid users);
 
 /* One of the cycle's failures with that SQLSTATE. */

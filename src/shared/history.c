@@ -330,7 +330,8 @@ dmu_history_previous_error(Oid users, int64 cycle_id)
 	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
 	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
 	dmu_owner_run(&scope,
-				  "SELECT coalesce(sqlstate, '00000') FROM %s.datamart_users_cycles"
+				  "SELECT CASE WHEN status = 'failed' THEN coalesce(sqlstate, '00000') ELSE '00000' END"
+				  "  FROM %s.datamart_users_cycles"
 				  " WHERE users_oid = $1 AND cycle_id < $2 AND status <> 'running'"
 				  " ORDER BY cycle_id DESC LIMIT 1",
 				  SPI_OK_SELECT, lengthof(params), params);

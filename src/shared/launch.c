@@ -130,10 +130,11 @@ dmu_launch_attach(Datum main_arg, int *number)
 	control = dmu_queue_whole(head);
 	if (control == NULL)
 	{
-		pg_atomic_write_u32(&head->refused, 1);
+		if (*number == DMU_COORDINATOR)
+			pg_atomic_write_u32(&head->refused, 1);
 		ereport(LOG,
-				(errmsg("datamart_users: the library was replaced after the session that starts a cycle had loaded it"),
-				 errdetail("The session uses another layout of the shared memory; the cycle does not start.")));
+				(errmsg("datamart_users: the library was replaced after the process that starts this one had loaded it"),
+				 errdetail("That one uses another layout of the shared memory; this one does not take part.")));
 		return NULL;
 	}
 

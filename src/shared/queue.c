@@ -4,8 +4,9 @@
  *		The shared memory of one cycle: layout, claims, slots, counters.
  *
  *		A claim is one atomic step, so workers never wait for each other, and a
- *		worker that dies holds nothing.  Other sessions may read everything here at any time: counters
- *		are single atomic words, and no reader needs two of them to agree.
+ *		worker that dies holds nothing.  Other sessions may read everything here
+ *		at any time: counters are single atomic words, and no reader needs two
+ *		of them to agree.
  *
  *		This file knows no SQL, no transactions and no background workers.
  *
@@ -257,10 +258,15 @@ dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode, bool probe)
 }
 
 void
-dmu_queue_end_streak(DmuControl *control)
+dmu_queue_end_streak(DmuControl *control, int sqlerrcode)
 {
-	if (pg_atomic_read_u64(&control->streak) != 0)
-		pg_atomic_write_u64(&control->streak, 0);
+	uint64		packed = pg_atomic_read_u64(&control->streak);
+
+	while (packed != 0 && unpack_streak(packed).sqlerrcode == sqlerrcode)
+	{
+		if (pg_atomic_compare_exchange_u64(&control->streak, &packed, 0))
+			break;
+	}
 }
 
 DmuPhase

@@ -106,14 +106,15 @@ typedef struct DmuControlHead
 	Oid			users;			/* the users table */
 	Oid			role;			/* that the cycle runs as */
 	pg_atomic_uint32 stop;		/* DmuStop, anybody who may */
-	pg_atomic_uint32 refused;	/* a process of another build was started */
+	pg_atomic_uint32 refused;	/* the coordinator is of another build */
 	int32		coordinator_pid;	/* coordinator, before cycle_id */
 	int64		cycle_id;		/* coordinator; 0 until it has one */
 } DmuControlHead;
 
 /*
  * Equal errors in a row, from any worker and without a success between them:
- * do they hit everybody?
+ * do they hit everybody?  A refresh that began before the first of them says
+ * nothing of that.
  */
 typedef struct DmuStreak
 {
@@ -233,11 +234,14 @@ extern DmuQueueEntry *dmu_queue_claim(DmuQueue *queue, bool from_tail);
 /* The next entry from position "from" on whose turn is AGAIN, or NULL. */
 extern DmuQueueEntry *dmu_queue_next_again(DmuQueue *queue, uint32 *from);
 
-/* The streak that stands, that with one more failure, and the end of it. */
+/*
+ * The streak that stands, that with one more failure, and the end of one of
+ * that SQLSTATE.
+ */
 extern DmuStreak dmu_queue_streak(DmuControl *control);
 extern DmuStreak dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode,
 										 bool probe);
-extern void dmu_queue_end_streak(DmuControl *control);
+extern void dmu_queue_end_streak(DmuControl *control, int sqlerrcode);
 
 extern DmuPhase dmu_queue_phase(DmuControl *control);
 
