@@ -298,7 +298,8 @@ save_placeholder(const char *name)
 {
 	const char *value = GetConfigOption(name, true, false);
 
-	if (value == NULL)
+	/* One that was taken out of postgresql.conf leaves an empty shell. */
+	if (value == NULL || dmu_find_setting(name)->source == PGC_S_DEFAULT)
 		return;
 	Assert(nplaceholders < (int) lengthof(placeholders));
 	placeholders[nplaceholders].name = name;
