@@ -207,13 +207,12 @@ static void
 check_table(const DmuOwnerScope *scope, const char *mark, int expected)
 {
 	const char *name = mark + strlen("%s.");
-	size_t		length = strspn(name, "abcdefghijklmnopqrstuvwxyz_");
+	char	   *table_name = pnstrdup(name, strspn(name, "abcdefghijklmnopqrstuvwxyz_"));
 	bool		reads = (expected == SPI_OK_SELECT);
-	Oid			table = get_relname_relid(pnstrdup(name, length),
-										  scope->schema_oid);
+	Oid			table = get_relname_relid(table_name, scope->schema_oid);
 
 	if (!OidIsValid(table))
-		elog(ERROR, "there is no table %s", name);
+		elog(ERROR, "there is no table %s", table_name);
 
 	/* What it shows is bound, and only its owner can change that. */
 	if (reads && get_rel_relkind(table) == RELKIND_VIEW)
