@@ -302,7 +302,7 @@ sub begin_waiting
 	open_gate($gate{$first});
 	@gates = ($gate{$second});
 	wait_for_sql($node, 'w', "SELECT string_agg(state, ',' ORDER BY worker) = 'idle,refreshing' FROM datamart_users_workers", 'the coordinator waits');
-	wait_for_sql($node, 'w', "SELECT wait_event = 'BgworkerShutdown' FROM pg_stat_activity WHERE pid = " . worker_pid($node, 1), 'the coordinator waits');
+	wait_for_sql($node, 'w', "SELECT lower(wait_event) = 'bgworkershutdown' FROM pg_stat_activity WHERE pid = " . worker_pid($node, 1), 'the coordinator waits');
 	is($node->safe_psql('w', 'SELECT processed, deferred, percent FROM datamart_users_progress'), '1|0|16.7', 'waiting: one is processed');
 	return;
 }
