@@ -55,3 +55,41 @@ $(SRC_FOLDERS):
 
 $(DATA_built): $(SQL_PARTS:%=$(here)/sql/%.sql)
 	cat $^ > $@
+
+#
+# For those who change it; see CONTRIBUTING.md.
+#
+INDENT = pg_bsd_indent -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79 \
+	-lp -lpl -nip -npro -sac -tpg -ts4 -U$(here)/src/typedefs.list
+SOURCES = $(wildcard $(here)/src/*/*.c $(here)/src/*/*.h)
+SCRIPTS = $(here)/.ci/run $(wildcard $(here)/test/*.sh $(here)/bench/*.sh)
+
+# With the options of pgindent.  It leaves a backup where it works in place.
+format:
+	@for file in $(SOURCES); do \
+		$(INDENT) $$file $$file.new && mv $$file.new $$file || exit 1; \
+	done
+
+check-format:
+	@status=0; formatted=$$(mktemp); \
+	for file in $(SOURCES); do \
+		$(INDENT) $$file $$formatted && diff -u $$file $$formatted || status=1; \
+	done; rm -f $$formatted; exit $$status
+
+# What is switched off, and why, is in .clang-tidy.
+lint:
+	clang-tidy --quiet --warnings-as-errors='*' $(filter %.c,$(SOURCES)) -- $(CPPFLAGS) -std=gnu11
+	shellcheck -x $(SCRIPTS)
+
+demo:
+	bash $(here)/test/demo.sh
+
+dist:
+	git -C $(here) archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION).0/ \
+		-o "$(CURDIR)/$(EXTENSION)-$(EXTVERSION).0.zip" HEAD
+
+# Into coverage/, with the tests' own server; needs lcov.
+coverage:
+	bash $(here)/test/coverage.sh
+
+.PHONY: format check-format lint demo dist coverage

@@ -48,7 +48,7 @@ dmu_catalog_end(DmuCatalogQuery *query)
 	AtEOXact_GUC(false, query->guc_level);
 }
 
-char *
+char	   *
 dmu_catalog_text(uint64 row, int column)
 {
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
@@ -64,7 +64,7 @@ dmu_catalog_datum(uint64 row, int column)
 	return isnull ? (Datum) 0 : value;
 }
 
-char *
+char	   *
 dmu_catalog_list(List *names, bool count_others)
 {
 	StringInfoData text;
@@ -87,7 +87,7 @@ dmu_catalog_list(List *names, bool count_others)
 }
 
 /* Whoever made it may want it to be taken: so it is named, and no more. */
-char *
+char	   *
 dmu_catalog_candidate(const char *kinds, const char *column1,
 					  const char *column2)
 {
@@ -101,18 +101,18 @@ dmu_catalog_candidate(const char *kinds, const char *column1,
 	values[1] = CStringGetTextDatum(column1);
 	values[2] = CStringGetTextDatum(column2);
 	dmu_catalog_begin(&query, context,
-				"SELECT format('%I.%I', n.nspname, c.relname),"
-				"       quote_ident(pg_get_userbyid(c.relowner))"
-				"  FROM pg_class AS c"
-				"  JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-				" WHERE strpos($1, c.relkind::text) > 0"
-				"   AND c.relpersistence <> 't'"
-				"   AND NOT c.relispartition"
-				"   AND (SELECT count(*) FROM pg_attribute AS a"
-				"         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
-				"           AND a.attname::text IN ($2, $3)) = 2"
-				" ORDER BY c.oid LIMIT 1",
-				lengthof(types), types, values, NULL);
+					  "SELECT format('%I.%I', n.nspname, c.relname),"
+					  "       quote_ident(pg_get_userbyid(c.relowner))"
+					  "  FROM pg_class AS c"
+					  "  JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+					  " WHERE strpos($1, c.relkind::text) > 0"
+					  "   AND c.relpersistence <> 't'"
+					  "   AND NOT c.relispartition"
+					  "   AND (SELECT count(*) FROM pg_attribute AS a"
+					  "         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+					  "           AND a.attname::text IN ($2, $3)) = 2"
+					  " ORDER BY c.oid LIMIT 1",
+					  lengthof(types), types, values, NULL);
 	if (SPI_processed > 0)
 		candidate = psprintf("-- %s has the columns %s and %s, and belongs to role %s",
 							 dmu_text_line(dmu_catalog_text(0, 1), 0, false), column1,

@@ -271,6 +271,7 @@ static const struct
 	DmuExamination examine;
 	DmuExamination advise;
 }			examinations[] =
+
 {
 	{"server", check_server, NULL},
 	{"facts table", check_facts_table, advise_facts_table},

@@ -50,6 +50,45 @@ typedef struct Part
 	char	   *index_name;
 } Part;
 
+/* A relation with its partitions, and the indexes of each that find rows by $2. */
+static const char parts_sql[] =
+"SELECT r.relid, format('%I.%I', n.nspname, c.relname), r.parentrelid,"
+"       c.relkind::text, c.relnamespace,"
+"       i.index, i.name, i.parent, i.valid, i.exact, i.uniq"
+"  FROM (SELECT t.relid::oid AS relid, t.level,"
+"               CASE WHEN t.level > 0 THEN t.parentrelid::oid END AS parentrelid"
+"          FROM pg_partition_tree($1) AS t"
+"         UNION ALL"
+"        SELECT $1::oid, 0, NULL"
+"         WHERE NOT EXISTS (SELECT FROM pg_partition_tree($1))) AS r"
+"  JOIN pg_class AS c ON c.oid = r.relid"
+"  JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+"  LEFT JOIN LATERAL ("
+"        SELECT x.indexrelid AS index,"
+"               format('%I.%I', xn.nspname, xc.relname) AS name,"
+"               (SELECT h.inhparent FROM pg_inherits AS h WHERE h.inhrelid = x.indexrelid) AS parent,"
+"               x.indisvalid AS valid, x.indisunique AS uniq,"
+"               x.indpred IS NULL"
+"                 AND x.indnkeyatts = x.indnatts"
+"                 AND x.indoption::smallint[] <@ ARRAY[0::smallint]"
+"                 AND k.columns = array_remove(ARRAY[$2, $3], NULL) AS exact"
+"          FROM pg_index AS x"
+"          JOIN pg_class AS xc ON xc.oid = x.indexrelid"
+"          JOIN pg_namespace AS xn ON xn.oid = xc.relnamespace"
+"          JOIN pg_am AS m ON m.oid = xc.relam AND m.amname = 'btree'"
+"         CROSS JOIN LATERAL ("
+"               SELECT array_agg(a.attname::text ORDER BY p.position) AS columns"
+"                 FROM unnest(x.indkey::smallint[]) WITH ORDINALITY AS p (attnum, position)"
+"                 LEFT JOIN pg_attribute AS a"
+"                        ON a.attrelid = x.indrelid AND a.attnum = p.attnum) AS k"
+"         WHERE x.indrelid = r.relid"
+"           AND k.columns[1] = $2"
+"           AND ($3 IS NULL OR $3 = ANY (k.columns))"
+"           AND (x.indpred IS NULL"
+"                OR pg_get_expr(x.indpred, x.indrelid) = format('(%I IS NOT NULL)', $2))"
+"       ) AS i ON true"
+" ORDER BY r.level, c.relname, r.relid, i.valid DESC, i.exact DESC, i.index";
+
 /*
  * The relation and its partitions, parents first, each with its indexes that
  * begin with "key" and have "other" too unless that is NULL.
@@ -58,54 +97,20 @@ static List *
 find_parts(MemoryContext context, Oid relation, const char *key,
 		   const char *other)
 {
-	static const char *const sql =
-		"SELECT r.relid, format('%I.%I', n.nspname, c.relname), r.parentrelid,"
-		"       c.relkind::text, c.relnamespace,"
-		"       i.index, i.name, i.parent, i.valid, i.exact, i.uniq"
-		"  FROM (SELECT t.relid::oid AS relid, t.level,"
-		"               CASE WHEN t.level > 0 THEN t.parentrelid::oid END AS parentrelid"
-		"          FROM pg_partition_tree($1) AS t"
-		"         UNION ALL"
-		"        SELECT $1::oid, 0, NULL"
-		"         WHERE NOT EXISTS (SELECT FROM pg_partition_tree($1))) AS r"
-		"  JOIN pg_class AS c ON c.oid = r.relid"
-		"  JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-		"  LEFT JOIN LATERAL ("
-		"        SELECT x.indexrelid AS index,"
-		"               format('%I.%I', xn.nspname, xc.relname) AS name,"
-		"               (SELECT h.inhparent FROM pg_inherits AS h WHERE h.inhrelid = x.indexrelid) AS parent,"
-		"               x.indisvalid AS valid, x.indisunique AS uniq,"
-		"               x.indpred IS NULL"
-		"                 AND x.indnkeyatts = x.indnatts"
-		"                 AND x.indoption::smallint[] <@ ARRAY[0::smallint]"
-		"                 AND k.columns = array_remove(ARRAY[$2, $3], NULL) AS exact"
-		"          FROM pg_index AS x"
-		"          JOIN pg_class AS xc ON xc.oid = x.indexrelid"
-		"          JOIN pg_namespace AS xn ON xn.oid = xc.relnamespace"
-		"          JOIN pg_am AS m ON m.oid = xc.relam AND m.amname = 'btree'"
-		"         CROSS JOIN LATERAL ("
-		"               SELECT array_agg(a.attname::text ORDER BY p.position) AS columns"
-		"                 FROM unnest(x.indkey::smallint[]) WITH ORDINALITY AS p (attnum, position)"
-		"                 LEFT JOIN pg_attribute AS a"
-		"                        ON a.attrelid = x.indrelid AND a.attnum = p.attnum) AS k"
-		"         WHERE x.indrelid = r.relid"
-		"           AND k.columns[1] = $2"
-		"           AND ($3 IS NULL OR $3 = ANY (k.columns))"
-		"           AND (x.indpred IS NULL"
-		"                OR pg_get_expr(x.indpred, x.indrelid) = format('(%I IS NOT NULL)', $2))"
-		"       ) AS i ON true"
-		" ORDER BY r.level, c.relname, r.relid, i.valid DESC, i.exact DESC, i.index";
 	Oid			types[3] = {REGCLASSOID, TEXTOID, TEXTOID};
 	Datum		values[3];
-	char		nulls[3] = {' ', ' ', other == NULL ? 'n' : ' '};
+	char		nulls[3] = {' ', ' ', ' '};
 	DmuCatalogQuery query;
 	List	   *parts = NIL;
 	Part	   *part = NULL;
 
+	if (other == NULL)
+		nulls[2] = 'n';
 	values[0] = ObjectIdGetDatum(relation);
 	values[1] = CStringGetTextDatum(key);
 	values[2] = other == NULL ? (Datum) 0 : CStringGetTextDatum(other);
-	dmu_catalog_begin(&query, context, sql, lengthof(types), types, values, nulls);
+
+	dmu_catalog_begin(&query, context, parts_sql, lengthof(types), types, values, nulls);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
 		Oid			oid = DatumGetObjectId(dmu_catalog_datum(row, 1));
@@ -443,13 +448,13 @@ dmu_check_flag_index(DmuDoctor *doctor, DmuFinding *finding)
 	values[0] = ObjectIdGetDatum(doctor->warehouse.users);
 	values[1] = CStringGetTextDatum("\\m" DMU_COL_MODIFIED "\\M");
 	dmu_catalog_begin(&query, doctor->context,
-				"SELECT format('%I.%I', n.nspname, c.relname)"
-				"  FROM pg_index AS i"
-				"  JOIN pg_class AS c ON c.oid = i.indexrelid"
-				"  JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-				" WHERE i.indrelid = $1 AND pg_get_expr(i.indpred, i.indrelid) ~ $2"
-				" ORDER BY i.indexrelid LIMIT 1",
-				lengthof(types), types, values, NULL);
+					  "SELECT format('%I.%I', n.nspname, c.relname)"
+					  "  FROM pg_index AS i"
+					  "  JOIN pg_class AS c ON c.oid = i.indexrelid"
+					  "  JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+					  " WHERE i.indrelid = $1 AND pg_get_expr(i.indpred, i.indrelid) ~ $2"
+					  " ORDER BY i.indexrelid LIMIT 1",
+					  lengthof(types), types, values, NULL);
 	index = SPI_processed == 0 ? NULL : dmu_catalog_text(0, 1);
 	dmu_catalog_end(&query);
 

@@ -28,37 +28,39 @@ typedef struct Gathered
 	bool		stale;
 } Gathered;
 
+/* What has been gathered for both relations and their partitions. */
+static const char gathered_sql[] =
+"WITH roots (relid, key) AS (VALUES ($1::oid, $3::text), ($2::oid, $4::text)),"
+" relations AS ("
+"   SELECT r.relid, r.key, r.relid = $1 AS of_facts FROM roots AS r WHERE r.relid <> 0"
+"    UNION"
+"   SELECT t.relid::oid, r.key, r.relid = $1"
+"     FROM roots AS r"
+"     JOIN pg_class AS c ON c.oid = r.relid AND c.relkind = 'p'"
+"    CROSS JOIN LATERAL pg_partition_tree(r.relid) AS t)"
+"SELECT c.oid, c.relkind::text, format('%I.%I', n.nspname, c.relname), r.key,"
+"       r.of_facts, c.reltuples::float8,"
+"       CASE WHEN c.relkind = 'p'"
+"            THEN (SELECT sum(greatest(l.reltuples, 0))::float8"
+"                    FROM pg_partition_tree(c.oid) AS t"
+"                    JOIN pg_class AS l ON l.oid = t.relid AND l.relkind = 'r') END,"
+"       CASE WHEN c.relkind = 'p'"
+"            THEN (SELECT sum(pg_relation_size(t.relid))::bigint"
+"                    FROM pg_partition_tree(c.oid) AS t WHERE t.isleaf)"
+"            ELSE pg_relation_size(c.oid) END,"
+/* Autovacuum is given ten minutes to see to it. */
+"       CASE WHEN greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid))"
+"                 > clock_timestamp() - interval '10 minutes' THEN 0"
+"            ELSE pg_stat_get_mod_since_analyze(c.oid) END"
+"  FROM relations AS r"
+"  JOIN pg_class AS c ON c.oid = r.relid"
+"  JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+" WHERE c.relkind IN ('r', 'm', 'p')"
+" ORDER BY c.oid";
+
 static List *
 read_statistics(const DmuDoctor *doctor)
 {
-	static const char *const sql =
-		"WITH roots (relid, key) AS (VALUES ($1::oid, $3::text), ($2::oid, $4::text)),"
-		" relations AS ("
-		"   SELECT r.relid, r.key, r.relid = $1 AS of_facts FROM roots AS r WHERE r.relid <> 0"
-		"    UNION"
-		"   SELECT t.relid::oid, r.key, r.relid = $1"
-		"     FROM roots AS r"
-		"     JOIN pg_class AS c ON c.oid = r.relid AND c.relkind = 'p'"
-		"    CROSS JOIN LATERAL pg_partition_tree(r.relid) AS t)"
-		"SELECT c.oid, c.relkind::text, format('%I.%I', n.nspname, c.relname), r.key,"
-		"       r.of_facts, c.reltuples::float8,"
-		"       CASE WHEN c.relkind = 'p'"
-		"            THEN (SELECT sum(greatest(l.reltuples, 0))::float8"
-		"                    FROM pg_partition_tree(c.oid) AS t"
-		"                    JOIN pg_class AS l ON l.oid = t.relid AND l.relkind = 'r') END,"
-		"       CASE WHEN c.relkind = 'p'"
-		"            THEN (SELECT sum(pg_relation_size(t.relid))::bigint"
-		"                    FROM pg_partition_tree(c.oid) AS t WHERE t.isleaf)"
-		"            ELSE pg_relation_size(c.oid) END,"
-		/* Autovacuum is given ten minutes to see to it. */
-		"       CASE WHEN greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid))"
-		"                 > clock_timestamp() - interval '10 minutes' THEN 0"
-		"            ELSE pg_stat_get_mod_since_analyze(c.oid) END"
-		"  FROM relations AS r"
-		"  JOIN pg_class AS c ON c.oid = r.relid"
-		"  JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-		" WHERE c.relkind IN ('r', 'm', 'p')"
-		" ORDER BY c.oid";
 	Oid			types[4] = {OIDOID, OIDOID, TEXTOID, TEXTOID};
 	Datum		values[4];
 	DmuCatalogQuery query;
@@ -68,7 +70,7 @@ read_statistics(const DmuDoctor *doctor)
 	values[1] = ObjectIdGetDatum(doctor->warehouse.users);
 	values[2] = CStringGetTextDatum(DMU_COL_FACT_KEY);
 	values[3] = CStringGetTextDatum(DMU_COL_USER_KEY);
-	dmu_catalog_begin(&query, doctor->context, sql, lengthof(types), types, values, NULL);
+	dmu_catalog_begin(&query, doctor->context, gathered_sql, lengthof(types), types, values, NULL);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
 		Gathered   *gathered = palloc(sizeof(Gathered));
@@ -76,8 +78,8 @@ read_statistics(const DmuDoctor *doctor)
 		bool		parted = dmu_catalog_text(row, 2)[0] == RELKIND_PARTITIONED_TABLE;
 		double		tuples = DatumGetFloat8(dmu_catalog_datum(row, 6));
 		double		changes = parted ?
-			fabs(DatumGetFloat8(dmu_catalog_datum(row, 7)) - tuples) :
-			(double) DatumGetInt64(dmu_catalog_datum(row, 9));
+		fabs(DatumGetFloat8(dmu_catalog_datum(row, 7)) - tuples) :
+		(double) DatumGetInt64(dmu_catalog_datum(row, 9));
 
 		/* The catalog itself is for superusers only, the cache for us all. */
 		gathered->never = DatumGetInt64(dmu_catalog_datum(row, 8)) > 0 &&

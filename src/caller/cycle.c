@@ -377,8 +377,8 @@ dmu_cycle_cancel_datamart(Oid users)
 {
 	dsm_segment *seg;
 	DmuControlHead *head = OidIsValid(users) ?
-		dmu_progress_attach_datamart(users, &seg) :
-		dmu_progress_attach_only(&seg);
+	dmu_progress_attach_datamart(users, &seg) :
+	dmu_progress_attach_only(&seg);
 
 	return cancel(head, seg);
 }

@@ -419,7 +419,7 @@ draw_tail(Canvas *canvas, const DmuPicture *picture)
 	}
 }
 
-char *
+char	   *
 dmu_picture_draw(const DmuPicture *picture, bool blocks)
 {
 	Canvas		canvas = {.blocks = blocks};

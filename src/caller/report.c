@@ -279,7 +279,7 @@ read_slowest(Reader *reader, bool ids)
 static bool
 read_picture(Oid schema, bool latest, DmuPicture *picture)
 {
-	Reader		reader = {.context = CurrentMemoryContext, .picture = picture};
+	Reader		reader = {.context = CurrentMemoryContext,.picture = picture};
 	bool		cycles = dmu_privilege_may_read(schema, "datamart_users_cycles");
 	bool		messages = dmu_privilege_may_read(schema, "datamart_users_failures");
 	bool		ids = dmu_privilege_may_read(schema, "datamart_users_slowest");
@@ -313,7 +313,7 @@ datamart_users_report(PG_FUNCTION_ARGS)
 {
 	DmuPicture *picture = palloc0(sizeof(DmuPicture));
 	bool		blocks = GetDatabaseEncoding() == PG_UTF8 &&
-		pg_get_client_encoding() == PG_UTF8;
+	pg_get_client_encoding() == PG_UTF8;
 
 	bool		latest = PG_ARGISNULL(0);
 

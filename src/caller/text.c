@@ -73,7 +73,7 @@ replacement(const char *character, bool ascii)
 	return is_within(code, invisibles, lengthof(invisibles)) ? '?' : '\0';
 }
 
-char *
+char	   *
 dmu_text_line(const char *text, int width, bool ascii)
 {
 	StringInfoData line;
@@ -124,7 +124,7 @@ compound(int64 number, int64 per_unit, const char *unit, const char *smaller)
 					number / per_unit, unit, number % per_unit, smaller);
 }
 
-char *
+char	   *
 dmu_text_duration(int64 usec)
 {
 	if (usec < 950)
@@ -141,7 +141,7 @@ dmu_text_duration(int64 usec)
 					60, "h", "min");
 }
 
-char *
+char	   *
 dmu_text_number(int64 number)
 {
 	char		digits[32];

@@ -192,9 +192,9 @@ begin_cycle(Coordination *c)
 	aborted = mark_aborted(control);
 	dmu_failures_forget_undo(start.users);
 	suspects = dmu_suspects_settle(start.users, start.users_name,
-											control->follows_crash,
-											dmu_retry_delay,
-											dmu_retry_delay_max);
+								   control->follows_crash,
+								   dmu_retry_delay,
+								   dmu_retry_delay_max);
 
 	/* Who sees the row finds the cycle; see mark_aborted(). */
 	control->head.cycle_id = dmu_history_begin(&start);

@@ -93,7 +93,7 @@ static int
 count_put_off(DmuControl *control)
 {
 	DmuQueue   *queue = dmu_queue_phase(control) >= DMU_PHASE_QUEUED ?
-		dmu_queue_open(control) : NULL;
+	dmu_queue_open(control) : NULL;
 	DmuQueueEntry *entry;
 	uint32		position = 0;
 	int			put_off = 0;

@@ -165,7 +165,7 @@ clear_returning(DmuFlag *flag)
  * The operator is qualified because these run with the caller's search_path, as
  * the procedure must.
  */
-DmuFlag *
+DmuFlag    *
 dmu_flag_prepare(const DmuWarehouse *warehouse)
 {
 	DmuFlag    *flag = MemoryContextAllocZero(TopMemoryContext, sizeof(DmuFlag));

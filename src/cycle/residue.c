@@ -42,7 +42,10 @@ dmu_residue_begin(void)
 void
 dmu_residue_undo(void)
 {
-	/* The cycle's settings are to hold for what follows, the commit itself too. */
+	/*
+	 * The cycle's settings are to hold for what follows, the commit itself
+	 * too.
+	 */
 	AtEOXact_GUC(false, guc_level);
 
 	/* Set for temporary functions and types as well. */

@@ -245,9 +245,9 @@ note_suspect(DmuWorker *run, const DmuQueueEntry *entry)
 	PG_TRY();
 	{
 		dmu_suspects_note(run->control->request.users,
-								  run->control->request.users_name,
-								  run->number, entry->dimension_user_id,
-								  run->control->head.cycle_id);
+						  run->control->request.users_name,
+						  run->number, entry->dimension_user_id,
+						  run->control->head.cycle_id);
 		noted = true;
 	}
 	PG_CATCH();
@@ -297,8 +297,8 @@ handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 {
 	DmuStage	stage = dmu_refresh_stage(run->refresher);
 	bool		again = entry->turn == DMU_TURN_FIRST &&
-		(stage == DMU_STAGE_CALL ||
-		 run->error.sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE);
+	(stage == DMU_STAGE_CALL ||
+	 run->error.sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE);
 
 	ereport(LOG,
 			(errmsg(again ?
@@ -410,7 +410,7 @@ prepare_run(DmuWorker *run)
 	dmu_transaction_commit(TopMemoryContext);
 }
 
-DmuWorker *
+DmuWorker  *
 dmu_worker_begin(DmuControl *control, int number)
 {
 	DmuWorker  *run = MemoryContextAllocZero(TopMemoryContext,

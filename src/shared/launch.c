@@ -139,9 +139,9 @@ dmu_launch_attach(Datum main_arg, int *number)
 	}
 
 	/*
-	 * A coordinator that ends before its workers sets the stop flag, and gives
-	 * back the cycle lock after that.  So whoever enters too late for the
-	 * coordinator of the next cycle to see it sees the flag.
+	 * A coordinator that ends before its workers sets the stop flag, and
+	 * gives back the cycle lock after that.  So whoever enters too late for
+	 * the coordinator of the next cycle to see it sees the flag.
 	 */
 	if (*number != DMU_COORDINATOR &&
 		(!dmu_directory_join(control->head.database, control->request.users) ||
@@ -176,7 +176,7 @@ dmu_launch_assume_session(DmuControl *control)
 	CommitTransactionCommand();
 
 	dmu_transaction_assume(identity->current_role,
-					   identity->security_context | SECURITY_LOCAL_USERID_CHANGE);
+						   identity->security_context | SECURITY_LOCAL_USERID_CHANGE);
 
 	if (DMU_TRANSACTION_TIMEOUT != NULL)
 		SetConfigOption(DMU_TRANSACTION_TIMEOUT, "0", PGC_USERSET, PGC_S_SESSION);

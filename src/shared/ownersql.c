@@ -283,9 +283,9 @@ dmu_param(Oid type, Datum value)
 {
 	return (DmuParam)
 	{
-		type	   ,
-					value,
-					false
+		type,
+			value,
+			false
 	};
 }
 
@@ -294,9 +294,9 @@ dmu_param_or_null(Oid type, Datum value, bool isnull)
 {
 	return (DmuParam)
 	{
-		type	   ,
-					value,
-					isnull
+		type,
+			value,
+			isnull
 	};
 }
 

@@ -26,7 +26,7 @@ typedef struct DmuOwnerScope
 /* One parameter of a statement. */
 typedef struct DmuParam
 {
-	Oid type;
+	Oid			type;
 	Datum		value;
 	bool		isnull;
 } DmuParam;

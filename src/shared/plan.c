@@ -247,7 +247,7 @@ facts_of(const PlannedStmt *statement)
 	return facts;
 }
 
-DmuPlan *
+DmuPlan    *
 dmu_plan_make(const char *sql, ParamListInfo params, bool parallel)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,

@@ -248,7 +248,7 @@ dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode, bool probe)
 	{
 		streak = unpack_streak(packed);
 		if (streak.sqlerrcode != sqlerrcode)
-			streak = (DmuStreak) {sqlerrcode, 0, 0};
+			streak = unpack_streak((uint32) sqlerrcode);
 		streak.failures++;
 		if (probe)
 			streak.probes++;

@@ -14,7 +14,7 @@
 
 #include "utils/timestamp.h"
 
-DmuSlot *
+DmuSlot    *
 dmu_slot(DmuControl *control, int number)
 {
 	Assert(number >= 1 && number <= control->nslots);

@@ -30,7 +30,7 @@ typedef struct Suspect
 
 void
 dmu_suspects_note(Oid users, const char *users_name, int worker,
-						  int64 dimension_user_id, int64 cycle_id)
+				  int64 dimension_user_id, int64 cycle_id)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
