@@ -128,7 +128,7 @@ try() {
 	if [[ -z $why ]]; then
 		passed=$((passed + 1))
 		printf 'ok      %-22s %4d s  %s\n' "$1" $((SECONDS - started)) \
-			"$(sed -n 's/^   \(PostgreSQL [^ ]*\).*/\1/p' "$log" | head -n 1)"
+			"$(sed -n 's/^   \(PostgreSQL [^ ]*\).*, .*/\1/p' "$log" | head -n 1)"
 	else
 		failed=$((failed + 1))
 		tail -n 200 "$log"

@@ -255,6 +255,19 @@ for my $workers (1, 4)
 	check_nobody_charged("and another one, workers: $workers", '42P01', '');
 }
 
+# What the look at the warehouse finds needs nobody else to prove it.
+reset_warehouse($node, 'w', 20);
+$gate = hold_gate($node, 'w', 19);
+$caller = start_psql($node, 'w', cycle_sql('NULL', 1), user => 'etl');
+wait_for_gate($node, 'w', 1);
+$node->safe_psql('w', 'REVOKE SELECT ON dwh.facts FROM loaders');
+open_gate($gate);
+(undef, undef, $stderr) = finish($caller);
+check_nobody_charged('REVOKE before the last one', '42501', '');
+is(last_cycle($node, 'w', 'processed, failed'), '19|0', 'who is not even counted');
+$node->safe_psql('w', $grants);
+is($node->safe_psql('w', cycle_sql('NULL', 1)), 'completed|1|1|0|0', 'and is done by the next cycle');
+
 # A success between them.
 reset_warehouse($node, 'w', 20, map { $_ => raise('42501') } grep { $_ % 3 } 1 .. 20);
 is($node->safe_psql('w', cycle_sql('NULL', 1)), 'completed|20|6|14|0', 'never more than two in a row');
