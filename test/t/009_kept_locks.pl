@@ -74,7 +74,7 @@ sub check_cycle
 	check_held("$what, after some refreshes", @settings);
 	$id = $node->safe_psql('w', 'SELECT dimension_user_id FROM datamart_users_workers WHERE worker = 1');
 	open_gate(delete $last{$id});
-	wait_for_sql($node, 'w', q(SELECT state = 'done' FROM datamart_users_workers WHERE worker = 1), 'the coordinator is done');
+	wait_for_sql($node, 'w', q(SELECT state = 'idle' FROM datamart_users_workers WHERE worker = 1), 'the coordinator has nothing to do');
 	check_held("$what, between transactions", @settings);
 	open_gate($_) for values %last;
 	(undef, $stdout, $stderr) = finish($caller);

@@ -124,7 +124,7 @@ ok(-e "$dir/plain/datamart_users.so", 'but of the other');
 mkdir "$dir/empty";
 system_or_bail('cp', "$source/Makefile", "$dir/empty");
 command_fails_like([ 'make', @options, '-C', "$dir/empty" ],
-	qr/there is no \S*src\/\*\.c/, 'no library without sources');
+	qr/there is no \S*src\/caller\/\*\.c/, 'no library without sources');
 
 # One test of each kind, against the extension that is installed.
 my $node = PostgreSQL::Test::Cluster->new('elsewhere');

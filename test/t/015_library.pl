@@ -22,11 +22,11 @@ use constant PROMPTLY => 30;
 
 my $root = abs_path("$FindBin::Bin/../..");
 chomp(my $pgxs = `pg_config --pgxs`);
-plan skip_all => 'the sources are not here' unless -e "$root/src/queue.h" && -e "$root/Makefile";
+plan skip_all => 'the sources are not here' unless -e "$root/src/shared/queue.h" && -e "$root/Makefile";
 plan skip_all => 'the development files of the server are not here' unless -e $pgxs;
 plan skip_all => 'make or a compiler is missing' if system('(make --version && cc --version) >/dev/null 2>&1') != 0;
 
-# Builds the sources once more; "change" is what sed does to src/queue.h.
+# Builds the sources once more; "change" is what sed does to src/shared/queue.h.
 # Returns the folder with the library.
 sub build
 {
@@ -35,8 +35,8 @@ sub build
 	my $log = "$directory/build.log";
 
 	system_or_bail('cp', '-R', "$root/Makefile", "$root/src", "$root/sql", "$root/test", "$root/datamart_users.control", "$directory/");
-	system("rm -f $directory/src/*.o $directory/src/*.bc $directory/*.so");
-	system_or_bail('sed', '-i', $change, "$directory/src/queue.h") if defined $change;
+	system("rm -f $directory/src/*/*.o $directory/src/*/*.bc $directory/*.so");
+	system_or_bail('sed', '-i', $change, "$directory/src/shared/queue.h") if defined $change;
 	system("env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS make -s -C $directory with_llvm=no @arguments datamart_users.so >$log 2>&1") == 0
 	  or BAIL_OUT("could not build: " . slurp_file($log));
 	return $directory;
