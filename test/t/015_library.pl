@@ -43,7 +43,7 @@ sub build
 }
 
 my %builds = (
-	'another checksum' => build('checksum', undef, 'PG_CPPFLAGS=-DDMU_LAYOUT=4711'),
+	'another checksum' => build('checksum', undef, 'LAYOUT=4711'),
 	'another field' => build('field', 's/^\tDmuRequest\trequest;/\tint64\t\tanother[3];\n&/'));
 my $run = 'SELECT status, found, processed, failed, workers FROM datamart_users_run_cycle(NULL, 2)';
 my $node = new_node('library', conf => 'log_min_messages = log');
