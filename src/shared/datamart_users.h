@@ -30,7 +30,7 @@
 /* Room for a quoted and schema-qualified name: every byte may be a quote. */
 #define DMU_QUALIFIED_NAME_LEN (2 * (2 * NAMEDATALEN + 2))
 
-/* The six levels of the seed's prioritisation, the most urgent first. */
+/* The six levels of the prioritisation, the most urgent first. */
 typedef enum DmuPriority
 {
 	DMU_CRITICAL,

@@ -3,7 +3,7 @@
  * settings.c
  *		The datamart_users.* settings: definition, range, parsing.
  *
- *		They are the environment variables of the seed's script, made to obey
+ *		They are the environment variables of a script, made to obey
  *		SET, ALTER ROLE and postgresql.conf.  A hook sees a value at times when
  *		there is no transaction, so hooks check the form of a value only:
  *		whether a table, a procedure or a parameter exists is found out when a

@@ -12,7 +12,7 @@
 
 #include "privilege.h"
 
-/* Column names are the contract of the seed; only the relations are settings. */
+/* Column names are a contract with the warehouse; only relations are settings. */
 #define DMU_COL_USER_KEY "dimension_user_id"
 #define DMU_COL_MODIFIED "modified"
 #define DMU_COL_FACT_KEY "action_dimension_id_user"
