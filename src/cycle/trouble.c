@@ -66,6 +66,13 @@ static const int suspect_classes[] = {
 bool
 dmu_trouble_is_suspect(int sqlerrcode)
 {
+	/*
+	 * So says our own error where a flag does not stay cleared, and whoever
+	 * has to mend the trigger wants to find the datamart users.
+	 */
+	if (sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+		return false;
+
 	for (int i = 0; i < (int) lengthof(suspect_classes); i++)
 	{
 		if (ERRCODE_TO_CATEGORY(sqlerrcode) == suspect_classes[i])
