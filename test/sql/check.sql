@@ -12,7 +12,7 @@ CREATE EXTENSION datamart_users;
 \pset format unaligned
 \pset tuples_only on
 \set sick 'SELECT item, status, detail FROM datamart_users_check() WHERE status <> ''ok'';'
-\set get_hint 'SELECT string_agg(hint, E''\\n'') AS hint FROM datamart_users_check() WHERE status <> ''ok'' \\gset'
+\set get_hint 'SELECT replace(string_agg(hint, E''\\n''), ''to role '' || quote_ident(current_user), ''to role ME'') AS hint FROM datamart_users_check() WHERE status <> ''ok'' \\gset'
 SET datamart_users.max_workers = 1;
 SET TimeZone = 'UTC';
 
@@ -157,7 +157,7 @@ SET datamart_users.facts_table = 'dwh.fatcs';
 SELECT item, status FROM datamart_users_check() WHERE status <> 'ok' OR detail LIKE 'not looked at%';
 :get_hint
 \echo :hint
-SELECT detail FROM datamart_users_check() WHERE item = 'privileges';
+SELECT replace(detail, 'role ' || quote_ident(current_user), 'role ME') FROM datamart_users_check() WHERE item = 'privileges';
 SET datamart_users.facts_table = 'dwh.dimension_users';
 :sick
 CREATE VIEW dwh.odd_facts AS SELECT action_dimension_id_user::text, action_at::text FROM dwh.facts;
@@ -176,7 +176,7 @@ ALTER TABLE dwh.dimension_users RENAME modified TO flag;
 CREATE TABLE dwh."users
 DROP TABLE dwh.facts;" (dimension_user_id integer, modified boolean);
 SET datamart_users.users_table = 'dwh.users';
-SELECT hint, hint !~ '(^|\n)[^-]' AS comment FROM datamart_users_check() WHERE status <> 'ok';
+SELECT replace(hint, 'to role ' || quote_ident(current_user), 'to role ME'), hint !~ '(^|\n)[^-]' AS comment FROM datamart_users_check() WHERE status <> 'ok';
 DROP TABLE dwh."users
 DROP TABLE dwh.facts;";
 ALTER TABLE dwh.dimension_users RENAME flag TO modified;
