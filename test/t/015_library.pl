@@ -22,6 +22,10 @@ use constant PROMPTLY => 30;
 
 my $root = abs_path("$FindBin::Bin/../..");
 chomp(my $pgxs = `pg_config --pgxs`);
+# From 18 on sessions find the library by dynamic_library_path as well, so that
+# workers cannot be led to another one than they have.
+plan skip_all => 'sessions and workers find the library in one way here'
+  if `pg_config --version` =~ /^PostgreSQL (\d+)/ && $1 >= 18;
 plan skip_all => 'the sources are not here' unless -e "$root/src/shared/queue.h" && -e "$root/Makefile";
 plan skip_all => 'the development files of the server are not here' unless -e $pgxs;
 plan skip_all => 'make or a compiler is missing' if system('(make --version && cc --version) >/dev/null 2>&1') != 0;
