@@ -60,12 +60,16 @@ is_pipelined(void)
 	return implicit;
 }
 
-/* One that was made in this transaction, and does not run. */
+/*
+ * One that was made in this transaction, and does not run.  The unnamed one of
+ * the extended protocol stays there when it has been read.
+ */
 static bool
 is_open(Portal portal)
 {
 	return PortalIsValid(portal) && portal->status == PORTAL_READY &&
-		portal->createSubid != InvalidSubTransactionId;
+		portal->createSubid != InvalidSubTransactionId &&
+		(portal->name[0] != '\0' || !portal->atEnd);
 }
 
 /*
@@ -77,7 +81,6 @@ open_cursor(void)
 {
 	DmuCatalogQuery query;
 	const char *found = NULL;
-	Portal		unnamed;
 
 	dmu_catalog_begin(&query, CurrentMemoryContext,
 					  "SELECT name FROM pg_cursors ORDER BY name",
@@ -90,11 +93,6 @@ open_cursor(void)
 			found = name;
 	}
 	dmu_catalog_end(&query);
-
-	/* The view leaves out this one, which stays there when it is read. */
-	unnamed = GetPortalByName("");
-	if (found == NULL && is_open(unnamed) && !unnamed->atEnd)
-		found = "";
 	return found;
 }
 
