@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::Bin/../perl";
 
 use DatamartUsersTest;
+use IO::Socket::UNIX;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -151,6 +152,61 @@ for my $mode ('extended', 'prepared')
 is($node->safe_psql('w', 'SELECT DISTINCT status FROM datamart_users_cycles WHERE cycle_id > (SELECT max(cycle_id) FROM datamart_users_cycles) - 20'),
 	'completed', 'all those cycles were completed');
 check_sane($node, 'w', 'pgbench');
+
+# What no client here does, but pgjdbc with a fetch size: it leaves the unnamed
+# portal of one statement there, and runs the next in one with a name.
+sub message
+{
+	my ($type, $body) = @_;
+
+	return $type . pack('N', length($body) + 4) . $body;
+}
+
+# One statement by the extended protocol; fetches "rows" of it, 0 for all.
+sub statement
+{
+	my ($portal, $sql, $rows) = @_;
+
+	return message('P', "\0$sql\0" . pack('n', 0))
+	  . message('B', "$portal\0\0" . pack('nnn', 0, 0, 0))
+	  . message('E', "$portal\0" . pack('N', $rows))
+	  . message('S', '');
+}
+
+# All that the server answers to them, in one session.
+sub converse
+{
+	my $socket = IO::Socket::UNIX->new(Peer => $node->host . '/.s.PGSQL.' . $node->port)
+	  or die "could not connect: $!";
+	my $user = $node->safe_psql('w', 'SELECT session_user');
+	my $answers = '';
+	my $body = pack('N', 196608) . "user\0$user\0database\0w\0\0";
+
+	for my $request (pack('N', length($body) + 4) . $body, @_)
+	{
+		my $type = '';
+
+		$socket->print($request);
+		$socket->flush;
+		while ($type ne 'Z')
+		{
+			$socket->read(my $head, 5) == 5 or die 'the server has hung up';
+			($type, my $length) = unpack('aN', $head);
+			$socket->read(my $rest, $length - 4) if $length > 4;
+			$answers .= $rest // '';
+		}
+	}
+	$socket->close;
+	return $answers =~ tr{\0-\37}{ }r;
+}
+
+my $begin = statement('', 'BEGIN', 0);
+my $run = statement('a name', 'SELECT status FROM datamart_users_run_cycle()', 0);
+
+like(converse($begin, statement('', 'SELECT 1', 0), $run), qr/completed/, 'an unnamed portal that was read to its end');
+like(converse($begin, statement('', 'SELECT generate_series(1, 3)', 1), $run),
+	qr/25001.*The block has cursor "" open/s, 'one that was not');
+like(converse($begin, statement('other', 'SELECT 1', 0), $run), qr/25001.*The block has cursor "other" open/s, 'one with a name');
 
 #
 # The drivers of Python, with the defaults that people have.
