@@ -135,7 +135,8 @@ dmu_refresh_statement(DmuRefresher *refresher, int64 dimension_user_id)
 	char	   *argument = refresher->statement + refresher->statement_id_at;
 	int			length = pg_lltoa(dimension_user_id, argument);
 
-	strcpy(argument + length, ")");
+	argument[length] = ')';
+	argument[length + 1] = '\0';
 	return refresher->statement;
 }
 
