@@ -46,4 +46,10 @@ extern void dmu_worker_record_failure(DmuControl *control,
 									  int64 dimension_user_id,
 									  const DmuError *error, bool nowait);
 
+/*
+ * Adds to an error of a refresh what the author of the procedure should know;
+ * "out_of_time": user_timeout was over.
+ */
+extern void dmu_worker_explain(DmuError *error, bool out_of_time);
+
 #endif							/* DMU_WORKER_H */
