@@ -18,6 +18,7 @@
 
 #include "port/atomics.h"
 #include "profile.h"
+#include "request.h"
 #include "storage/dsm.h"
 
 /*
@@ -56,17 +57,6 @@ typedef enum DmuWorkerState
 	DMU_WORKER_RECORDING,		/* writes down that it failed */
 	DMU_WORKER_DONE				/* has left the queue */
 } DmuWorkerState;
-
-/* What the caller wants; written before the coordinator exists. */
-typedef struct DmuRequest
-{
-	Oid			users;			/* the users table, which is the datamart */
-	char		users_name[DMU_QUALIFIED_NAME_LEN]; /* its name, quoted */
-	int32		max_users;		/* datamart users; 0 = decide by the settings */
-	int32		workers;		/* with the coordinator, at least 1 */
-	int64		time_limit;		/* milliseconds; 0 = none */
-	bool		caller_waits;	/* the cycle ends with its caller */
-} DmuRequest;
 
 /* Who the caller is; written before the coordinator exists. */
 typedef struct DmuIdentity
@@ -123,10 +113,22 @@ typedef struct DmuStreak
 	int			probes;			/* those of them taken from the tail */
 } DmuStreak;
 
+/* A rehearsal, which has a control segment of its own and is no cycle. */
+typedef struct DmuRehearsal
+{
+	bool		wanted;			/* the caller: it is for dimension_user_id */
+	bool		tried;			/* false: there is nobody to refresh */
+	bool		modified;		/* false: there was nothing to do */
+	int64		dimension_user_id;	/* the caller, or the first of the queue */
+	DmuOutcome	outcome;
+	int64		usec;			/* what the refresh took, microseconds */
+	int64		nheld;			/* if nobody was: datamart users under back-off */
+} DmuRehearsal;
+
 typedef struct DmuControl
 {
 	DmuControlHead head;
-	DmuRequest	request;
+	DmuRequest	request;		/* the caller, before the coordinator exists */
 	DmuIdentity identity;
 	pid_t		caller_pid;
 
@@ -159,6 +161,9 @@ typedef struct DmuControl
 
 	/* With DMU_PHASE_FINISHED; coordinator. */
 	DmuCycleResult result;
+
+	/* The same; the process of the rehearsal.  Its error is "error". */
+	DmuRehearsal rehearsal;
 
 	int32		nslots;
 	Size		session_offset; /* the caller's settings and libraries */
