@@ -122,8 +122,9 @@ typedef struct DmuRehearsal
 	int64		dimension_user_id;	/* the caller, or the first of the queue */
 	DmuOutcome	outcome;
 	int64		usec;			/* what the refresh took, microseconds */
-	int64		nheld;			/* if nobody was: datamart users under back-off */
-} DmuRehearsal;
+	int64		nheld;			/* if nobody was: datamart users under
+								 * back-off */
+}			DmuRehearsal;
 
 typedef struct DmuControl
 {
