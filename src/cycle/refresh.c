@@ -40,6 +40,7 @@
 #include "residue.h"
 #include "rewrites.h"
 #include "transaction.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
@@ -61,7 +62,8 @@ struct DmuRefresher
 	DmuStage	stage;
 	bool		rehearsal;		/* nothing is committed */
 	MemoryContext context;
-	char		statement[NAMEDATALEN * 4 + 64];
+	char		statement[DMU_QUALIFIED_NAME_LEN + 64];
+	int			statement_id_at;	/* where its argument begins */
 };
 
 /* How far the attempts for one datamart user have got. */
@@ -116,6 +118,9 @@ dmu_refresh_prepare(const DmuWarehouse *warehouse)
 	refresher->context = AllocSetContextCreate(TopMemoryContext,
 											   "datamart_users refresh",
 											   ALLOCSET_DEFAULT_SIZES);
+	refresher->statement_id_at =
+		snprintf(refresher->statement, sizeof(refresher->statement), "CALL %s(",
+				 warehouse->procedure_name);
 	register_callbacks();
 
 	SPI_connect();
@@ -136,9 +141,10 @@ dmu_refresh_rehearse(DmuRefresher *refresher)
 const char *
 dmu_refresh_statement(DmuRefresher *refresher, int64 dimension_user_id)
 {
-	snprintf(refresher->statement, sizeof(refresher->statement),
-			 "CALL %s(" INT64_FORMAT ")",
-			 refresher->warehouse->procedure_name, dimension_user_id);
+	char	   *argument = refresher->statement + refresher->statement_id_at;
+	int			length = pg_lltoa(dimension_user_id, argument);
+
+	strcpy(argument + length, ")");
 	return refresher->statement;
 }
 
