@@ -78,6 +78,53 @@ ALTER TABLE dwh.facts DISABLE ROW LEVEL SECURITY;
 ALTER TABLE dwh.dimension_users DISABLE ROW LEVEL SECURITY;
 
 --
+-- The query itself finds the server's own in any search_path, also where a
+-- domain or an array could make somebody else's fit better
+--
+CREATE SCHEMA hostile;
+CREATE DOMAIN hostile.key AS integer;
+CREATE DOMAIN hostile.day AS timestamptz;
+CREATE TABLE hostile.users (dimension_user_id hostile.key, modified boolean);
+CREATE TABLE hostile.facts (action_dimension_id_user hostile.key, action_at hostile.day);
+INSERT INTO hostile.users VALUES (1, TRUE), (2, TRUE), (3, TRUE);
+INSERT INTO hostile.facts VALUES (1, CURRENT_DATE), (2, CURRENT_DATE - 20);
+CREATE FUNCTION hostile.trap() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile'; END $$;
+CREATE FUNCTION hostile.trap(hostile.key, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.trap()';
+CREATE FUNCTION hostile.trap(bigint, hostile.key) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.trap()';
+CREATE FUNCTION hostile.trap(hostile.day, date) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.trap()';
+CREATE FUNCTION hostile.trap(hostile.day, hostile.day) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.trap()';
+CREATE FUNCTION hostile.trap(bigint, integer) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.trap()';
+CREATE FUNCTION hostile.trap(date, integer) RETURNS date LANGUAGE sql AS 'SELECT CASE WHEN hostile.trap() THEN $1 END';
+CREATE FUNCTION hostile.unnest(bigint[]) RETURNS SETOF bigint LANGUAGE sql AS 'SELECT 1::bigint WHERE hostile.trap()';
+CREATE OPERATOR hostile.= (FUNCTION = hostile.trap, LEFTARG = hostile.key, RIGHTARG = bigint);
+CREATE OPERATOR hostile.= (FUNCTION = hostile.trap, LEFTARG = bigint, RIGHTARG = hostile.key);
+CREATE OPERATOR hostile.>= (FUNCTION = hostile.trap, LEFTARG = hostile.day, RIGHTARG = date);
+CREATE OPERATOR hostile.< (FUNCTION = hostile.trap, LEFTARG = hostile.day, RIGHTARG = hostile.day);
+CREATE OPERATOR hostile.> (FUNCTION = hostile.trap, LEFTARG = bigint, RIGHTARG = integer);
+CREATE OPERATOR hostile.- (FUNCTION = hostile.trap, LEFTARG = date, RIGHTARG = integer);
+CREATE AGGREGATE hostile.max (hostile.day) (SFUNC = pg_catalog.timestamptz_smaller, STYPE = timestamptz);
+CREATE AGGREGATE hostile.max (bigint) (SFUNC = pg_catalog.int8smaller, STYPE = bigint);
+CREATE AGGREGATE hostile.count (*) (SFUNC = pg_catalog.int8inc, STYPE = bigint, INITCOND = 1000);
+SET datamart_users.users_table = 'hostile.users';
+SET datamart_users.facts_table = 'hostile.facts';
+CREATE PROCEDURE dwh.hold(id bigint) LANGUAGE sql AS
+	'INSERT INTO datamart_users_failures (users_oid, users_table, dimension_user_id, attempts, first_failed_at, last_failed_at, next_attempt_at, sqlstate, message, cycle_id)
+	VALUES (''hostile.users''::regclass, ''hostile.users'', id, 1, now(), now(), now() + ''1 day'', ''XX000'', '''', 0)';
+CALL dwh.hold(3);
+:queue
+SET search_path = hostile, pg_catalog, public;
+:queue
+SELECT datamart_users_priority_query() AS query \gset
+SELECT dimension_user_id, recency_class, activity_class, action_count FROM (:query) q;
+RESET search_path;
+DELETE FROM datamart_users_failures;
+RESET datamart_users.users_table;
+RESET datamart_users.facts_table;
+SET client_min_messages = error;
+DROP SCHEMA hostile CASCADE;
+SET client_min_messages = warning;
+
+--
 -- Days that not every type and time zone knows
 --
 CREATE TABLE dwh.days (action_dimension_id_user integer, action_at date);
