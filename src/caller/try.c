@@ -144,7 +144,7 @@ raise_unfinished(DmuControlHead *head)
 static void
 explain_skipped(const DmuControl *control, DmuError *error)
 {
-	const		DmuRehearsal *rehearsal = &control->rehearsal;
+	const DmuRehearsal *rehearsal = &control->rehearsal;
 
 	if (rehearsal->tried)
 		dmu_error_set(error, 0,
@@ -174,7 +174,7 @@ text_or_null(const char *text, bool *isnull)
 static Datum
 make_row(FunctionCallInfo fcinfo, const DmuControl *control)
 {
-	const		DmuRehearsal *rehearsal = &control->rehearsal;
+	const DmuRehearsal *rehearsal = &control->rehearsal;
 	DmuOutcome	outcome = rehearsal->tried ? rehearsal->outcome : DMU_SKIPPED;
 	DmuError   *error = palloc(sizeof(DmuError));
 	TupleDesc	tupdesc;

@@ -44,7 +44,7 @@ typedef struct Rehearsal
 	DmuRefresher *refresher;
 	TimestampTz started_at;		/* the refresh; 0 = it has not */
 	DmuError	error;
-}			Rehearsal;
+} Rehearsal;
 
 /* DmuQueueRowConsumer */
 static void
@@ -58,7 +58,7 @@ take_first(const DmuQueueRow *row, void *arg)
 
 /* Whom a cycle would take first now. */
 static void
-choose(Rehearsal * run)
+choose(Rehearsal *run)
 {
 	DmuFailure *failures;
 	DmuBacklog	backlog;
@@ -76,7 +76,7 @@ choose(Rehearsal * run)
 }
 
 static void
-prepare(Rehearsal * run)
+prepare(Rehearsal *run)
 {
 	dmu_transaction_begin();
 	MemoryContextSwitchTo(run->context);
@@ -99,7 +99,7 @@ prepare(Rehearsal * run)
 
 /* There was nothing to do: is there such a datamart user at all? */
 static void
-look_for_row(Rehearsal * run)
+look_for_row(Rehearsal *run)
 {
 	const char *users_name = run->warehouse->users_name;
 	Oid			type = INT8OID;
@@ -124,7 +124,7 @@ look_for_row(Rehearsal * run)
 }
 
 static void
-finish_refresh(Rehearsal * run, DmuOutcome outcome)
+finish_refresh(Rehearsal *run, DmuOutcome outcome)
 {
 	run->result->outcome = outcome;
 	run->result->modified = (outcome != DMU_SKIPPED);
@@ -135,7 +135,7 @@ finish_refresh(Rehearsal * run, DmuOutcome outcome)
 }
 
 static void
-refresh(Rehearsal * run)
+refresh(Rehearsal *run)
 {
 	DmuQueueEntry entry = {.dimension_user_id = run->result->dimension_user_id};
 	DmuOutcome	outcome;

@@ -124,7 +124,7 @@ typedef struct DmuRehearsal
 	int64		usec;			/* what the refresh took, microseconds */
 	int64		nheld;			/* if nobody was: datamart users under
 								 * back-off */
-}			DmuRehearsal;
+} DmuRehearsal;
 
 typedef struct DmuControl
 {
