@@ -12,6 +12,7 @@
  */
 #include "api.h"
 
+#include "access/htup_details.h"
 #include "errors.h"
 #include "fmgr.h"
 #include "funcapi.h"
