@@ -133,4 +133,5 @@ REVOKE EXECUTE ON FUNCTION datamart_users_try FROM regress_trier;
 DROP ROLE regress_trier;
 
 SELECT count(*) FROM pg_locks WHERE locktype = 'advisory';
-DROP EXTENSION datamart_users CASCADE;
+DROP SCHEMA dwh CASCADE;
+DROP EXTENSION datamart_users;
