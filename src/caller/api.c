@@ -11,7 +11,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "datamart_users.h"
+#include "api.h"
 
 #include "adopt.h"
 #include "context.h"
@@ -95,9 +95,8 @@ get_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 	return (usec + 999) / 1000;
 }
 
-/* The warehouse; raises the errors of a cycle that could not work. */
-static DmuWarehouse *
-check_warehouse(void)
+DmuWarehouse *
+dmu_api_check_warehouse(void)
 {
 	DmuWarehouse *warehouse;
 
@@ -124,7 +123,7 @@ make_request(FunctionCallInfo fcinfo, const char *function,
 										   dmu_cycle_time_limit);
 	request->caller_waits = caller_waits;
 	dmu_context_check(function);
-	warehouse = check_warehouse();
+	warehouse = dmu_api_check_warehouse();
 	request->users = warehouse->users;
 	strlcpy(request->users_name, warehouse->users_name,
 			sizeof(request->users_name));

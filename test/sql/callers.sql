@@ -40,6 +40,7 @@ SELECT count(*) FROM dwh.dimension_users WHERE modified;
 CALL dwh.given('fine', 'fine', 'fine', 'fine');
 BEGIN;
 SET LOCAL datamart_users.max_users_per_cycle = 1;
+SELECT outcome FROM datamart_users_try();
 SELECT status, backlog, found, processed FROM datamart_users_run_cycle();
 CALL datamart_users_run();
 SELECT datamart_users_start_cycle() AS cycle_id \gset
