@@ -21,6 +21,7 @@
 #include "access/xact.h"
 #include "compat.h"
 #include "directory.h"
+#include "errors.h"
 #include "libpq/pqsignal.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -30,9 +31,22 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
+#include "utils/elog.h"
 #include "utils/guc.h"
 
 #define DMU_LIBRARY "datamart_users"
+
+/* True until the process is connected to its database. */
+static volatile sig_atomic_t connecting = true;
+
+/* Since dmu_launch_clear_cancel(). */
+static volatile sig_atomic_t canceled = false;
+
+/* Whose process this one is, and as which number. */
+static DmuControl *own_control = NULL;
+static int	own_number = 0;
+
+static emit_log_hook_type previous_log_hook = NULL;
 
 /* The libraries come first in the session state; this is their room. */
 static Size
@@ -100,14 +114,96 @@ dmu_launch_register(dsm_handle handle, int number,
 	return RegisterDynamicBackgroundWorker(&entry, worker);
 }
 
-void
-dmu_launch_wait(BackgroundWorkerHandle **workers, int nworkers)
+bool
+dmu_launch_any_running(BackgroundWorkerHandle **workers, int nworkers)
 {
+	pid_t		pid;
+
 	for (int i = 0; i < nworkers; i++)
 	{
-		if (workers[i] != NULL)
-			(void) WaitForBackgroundWorkerShutdown(workers[i]);
+		BgwHandleStatus status = GetBackgroundWorkerPid(workers[i], &pid);
+
+		if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED)
+			return true;
 	}
+	return false;
+}
+
+/*
+ * SIGINT.  A refresh can be cancelled like the query of a client.  A process
+ * that is only about to connect has nothing to go on with, and may already
+ * wait for a lock on a catalog.
+ */
+static void
+handle_cancel(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	if (connecting)
+		ProcDiePending = true;
+	else
+		QueryCancelPending = true;
+	canceled = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+void
+dmu_launch_clear_cancel(void)
+{
+	canceled = false;
+	QueryCancelPending = false;
+}
+
+bool
+dmu_launch_cancel_was_taken(void)
+{
+	return canceled && !QueryCancelPending;
+}
+
+/*
+ * emit_log_hook.  What ends a process before it is connected is FATAL, which
+ * nobody can catch; without this it were to be found in the server log only.
+ */
+static void
+keep_error(ErrorData *edata)
+{
+	DmuControl *control = own_control;
+
+	if (previous_log_hook != NULL)
+		previous_log_hook(edata);
+	if (edata->elevel < ERROR || !connecting || control == NULL ||
+		dmu_queue_stop(control) != DMU_STOP_NONE)
+		return;
+
+	if (own_number == DMU_COORDINATOR)
+	{
+		DmuError   *error = palloc(sizeof(DmuError));
+
+		dmu_error_copy(error, edata);
+		dmu_queue_stop_with_error(control, DMU_STOP_FAILED, error);
+		pfree(error);
+	}
+	else
+	{
+		uint32		expected = 0;
+
+		if (pg_atomic_compare_exchange_u32(&control->missing_claimed,
+										   &expected, 1))
+			dmu_error_copy(&control->missing_error, edata);
+	}
+}
+
+/*
+ * before_shmem_exit callback, the last of ours: nobody is to signal a pid that
+ * may be another's soon.
+ */
+static void
+launch_exit(int code, Datum arg)
+{
+	pg_atomic_write_u32(&dmu_slot(own_control, own_number)->live_pid, 0);
+	own_control = NULL;
 }
 
 DmuControl *
@@ -117,8 +213,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 	DmuControlHead *head;
 	DmuControl *control;
 
-	/* A refresh can be cancelled like the query of a client. */
-	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGINT, handle_cancel);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
@@ -138,6 +233,15 @@ dmu_launch_attach(Datum main_arg, int *number)
 		return NULL;
 	}
 
+	/* In this order; see request_stop() in queue.c. */
+	Assert(*number >= 1 && *number <= control->nslots);
+	own_control = control;
+	own_number = *number;
+	before_shmem_exit(launch_exit, (Datum) 0);
+	pg_atomic_write_u32(&dmu_slot(control, *number)->pid, MyProcPid);
+	pg_atomic_write_u32(&dmu_slot(control, *number)->live_pid, MyProcPid);
+	pg_memory_barrier();
+
 	/*
 	 * A coordinator that ends before its workers sets the stop flag, and
 	 * gives back the cycle lock after that.  So whoever enters too late for
@@ -147,9 +251,6 @@ dmu_launch_attach(Datum main_arg, int *number)
 		(!dmu_directory_join(control->head.database, control->request.users) ||
 		 dmu_queue_stop(control) != DMU_STOP_NONE))
 		return NULL;
-
-	Assert(*number >= 1 && *number <= control->nslots);
-	pg_atomic_write_u32(&dmu_slot(control, *number)->pid, MyProcPid);
 	return control;
 }
 
@@ -160,9 +261,14 @@ dmu_launch_assume_session(DmuControl *control)
 	char	   *space = dmu_queue_session(control);
 	Size		libraries;
 
+	previous_log_hook = emit_log_hook;
+	emit_log_hook = keep_error;
 	BackgroundWorkerInitializeConnectionByOid(control->head.database,
 											  identity->authenticated_role,
 											  DMU_CONNECTION_FLAGS);
+	connecting = false;
+	if (emit_log_hook == keep_error)
+		emit_log_hook = previous_log_hook;
 	SetClientEncoding(GetDatabaseEncoding());
 
 	memcpy(&libraries, space, sizeof(Size));

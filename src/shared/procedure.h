@@ -17,4 +17,10 @@
  */
 extern Oid	dmu_procedure_resolve(Oid key_type, Oid *argtype);
 
+/*
+ * What its own SET clause gives statement_timeout, milliseconds; -1 if there
+ * is no such clause.
+ */
+extern int	dmu_procedure_statement_timeout(Oid procedure);
+
 #endif							/* DMU_PROCEDURE_H */

@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "directory.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/guc.h"
 
 static Oid	session_role = InvalidOid;
@@ -49,6 +50,15 @@ dmu_transaction_be_durable(const char *wanted)
 	(void) set_config_option("synchronous_commit", wanted,
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 							 true, 0, false);
+}
+
+void
+dmu_transaction_limit_waits(void)
+{
+	if (LockTimeout == 0 || LockTimeout > DMU_LOCK_WAIT)
+		(void) set_config_option("lock_timeout", CppAsString2(DMU_LOCK_WAIT),
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+								 true, 0, false);
 }
 
 void
