@@ -22,6 +22,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "ownersql.h"
+#include "param.h"
 #include "priority.h"
 #include "settings.h"
 #include "utils/builtins.h"
@@ -44,21 +45,21 @@ typedef struct QueueResult
 	int32		position;
 } QueueResult;
 
-/* An integer argument that may be NULL, which gives 0. */
+/* An integer argument; "fallback" if it is NULL. */
 static int32
 get_int_arg(FunctionCallInfo fcinfo, int argno, const char *name,
-			int32 min, int32 max)
+			int32 max, int32 fallback)
 {
 	int32		value;
 
 	if (PG_ARGISNULL(argno))
-		return 0;
+		return fallback;
 
 	value = PG_GETARG_INT32(argno);
-	if (value < min || value > max)
+	if (value < 1 || value > max)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be between %d and %d, not %d", name, min, max, value),
+				 errmsg("%s must be between 1 and %d, not %d", name, max, value),
 				 errhint("Leave it out, or pass NULL, for the setting.")));
 	return value;
 }
@@ -146,10 +147,11 @@ make_request(FunctionCallInfo fcinfo, const char *function,
 	const DmuWarehouse *warehouse;
 
 	memset(request, 0, sizeof(*request));
-	request->max_users = get_int_arg(fcinfo, 0, "max_users", 1, DMU_MAX_USERS);
+	request->max_users = get_int_arg(fcinfo, 0, "max_users", DMU_MAX_USERS,
+									 DMU_USERS_BY_SETTINGS);
 	request->workers =
 		dmu_settings_worker_target(get_int_arg(fcinfo, 1, "max_workers",
-											   1, DMU_MAX_WORKERS));
+											   DMU_MAX_WORKERS, 0));
 	request->time_limit = get_interval_arg(fcinfo, 2, "time_limit",
 										   dmu_cycle_time_limit);
 	request->caller_waits = caller_waits;
@@ -167,12 +169,10 @@ cycle_row(FunctionCallInfo fcinfo, const DmuCycleResult *result)
 	TupleDesc	tupdesc;
 	Datum		values[10];
 	bool		nulls[10] = {false};
-	Interval	elapsed = {0};
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	elapsed.time = result->finished_at - result->started_at;
 	values[0] = Int64GetDatum(result->cycle_id);
 	values[1] = CStringGetTextDatum(dmu_status_name(result->status));
 	values[2] = Int64GetDatum(result->backlog);
@@ -180,7 +180,7 @@ cycle_row(FunctionCallInfo fcinfo, const DmuCycleResult *result)
 	for (int o = 0; o < DMU_NOUTCOMES; o++)
 		values[4 + o] = Int32GetDatum((int32) result->total.outcomes[o]);
 	values[8] = Int32GetDatum(result->workers);
-	values[9] = IntervalPGetDatum(&elapsed);
+	values[9] = dmu_interval(result->finished_at - result->started_at);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc),
 											 values, nulls));
 }
@@ -254,7 +254,8 @@ put_queue_row(const DmuQueueRow *row, void *arg)
 static DmuWarehouse *
 resolve_queue(FunctionCallInfo fcinfo, int *max_users, DmuBacklog *backlog)
 {
-	int			requested = get_int_arg(fcinfo, 0, "max_users", 1, DMU_MAX_USERS);
+	int			requested = get_int_arg(fcinfo, 0, "max_users", DMU_MAX_USERS,
+										DMU_USERS_BY_SETTINGS);
 	DmuWarehouse *warehouse = dmu_warehouse_resolve();
 	DmuFailure *failures;
 	int			nfailures;

@@ -70,7 +70,7 @@ first_number(int column)
 static char *
 find_dead_cycle(const DmuDoctor *doctor, const DmuOwnerScope *scope)
 {
-	DmuParam	earlier = dmu_param_or_null(INT8ARRAYOID, (Datum) 0, true);
+	DmuParam	earlier = dmu_param_null(INT8ARRAYOID);
 	char	   *dead = NULL;
 
 	for (int look = 0; look < 2; look++)

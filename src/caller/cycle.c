@@ -324,7 +324,7 @@ followed_result(DmuControlHead *head, bool timed_out, DmuCycleResult *result)
 	if (dmu_queue_phase(control) == DMU_PHASE_FINISHED)
 		*result = control->result;
 	else if (timed_out)
-		dmu_progress_result(control, result);
+		dmu_progress_result(control, DMU_STATUS_RUNNING, result);
 	else
 		return false;
 	return true;

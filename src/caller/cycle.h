@@ -12,7 +12,7 @@
 #ifndef DMU_CYCLE_H
 #define DMU_CYCLE_H
 
-#include "queue.h"
+#include "request.h"
 
 /*
  * Starts a cycle that goes on by itself.  Returns its id when its running row

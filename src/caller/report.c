@@ -43,10 +43,8 @@ typedef struct Reader
 static bool
 read_rows(Reader *reader, const char *query)
 {
-	DmuParam	cycle_id = dmu_param(INT8OID,
-									 Int64GetDatum(reader->picture->cycle_id));
-
-	dmu_owner_read_latest(&reader->scope, query, 1, &cycle_id);
+	dmu_owner_read_latest(&reader->scope, query,
+						  DMU_PARAMS(dmu_param_int8(reader->picture->cycle_id)));
 	reader->table = SPI_tuptable;
 	reader->row = 0;
 	return SPI_processed > 0;

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "priority.h"
 #include "progress.h"
+#include "param.h"
 #include "queue.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
@@ -43,15 +44,6 @@ typedef struct Backlog
 	DmuFailure *failures;
 	int			nfailures;
 } Backlog;
-
-static Datum
-interval_datum(int64 usec)
-{
-	Interval   *interval = palloc0(sizeof(Interval));
-
-	interval->time = usec;
-	return IntervalPGetDatum(interval);
-}
 
 /* A number with one decimal. */
 static Datum
@@ -84,7 +76,7 @@ put_progress(FunctionCallInfo fcinfo, DmuControl *control)
 	values[2] = NameGetDatum(&control->role_name);
 	values[3] = CStringGetTextDatum(dmu_progress_phase_name(control));
 	values[4] = TimestampTzGetDatum(control->started_at);
-	values[5] = interval_datum(now.at - control->started_at);
+	values[5] = dmu_interval(now.at - control->started_at);
 	values[6] = Int64GetDatum(control->backlog);
 	values[7] = Int32GetDatum(control->found);
 	values[8] = Int32GetDatum((int32) now.done);
@@ -93,7 +85,7 @@ put_progress(FunctionCallInfo fcinfo, DmuControl *control)
 	values[13] = Int32GetDatum((int32) pg_atomic_read_u32(&control->workers_registered));
 	values[14] = decimal_datum(control->found > 0 ? now.done * 100.0 / control->found : 0);
 	values[15] = decimal_datum(rate);
-	values[16] = interval_datum(rate > 0 ? (int64) ((control->found - now.done) / rate * USECS_PER_SEC) : 0);
+	values[16] = dmu_interval(rate > 0 ? (int64) ((control->found - now.done) / rate * USECS_PER_SEC) : 0);
 
 	/* Nothing is known of the queue before it is filled. */
 	nulls[6] = nulls[7] = nulls[13] = nulls[14] = nulls[15] = !queued;
@@ -200,7 +192,7 @@ datamart_users_get_backlog(PG_FUNCTION_ARGS)
 	backlog.nfailures = dmu_failures_list(warehouse->users,
 										  &backlog.failures);
 	dmu_priority_look(warehouse, NULL, 0, &waiting);
-	dmu_priority_run(warehouse, &waiting, 0, count_waiting, &backlog);
+	dmu_priority_run(warehouse, &waiting, DMU_WHOLE_BACKLOG, count_waiting, &backlog);
 
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{

@@ -62,7 +62,6 @@ typedef struct Coordination
 	DmuQueueEntry *entries;
 	uint32		nentries;
 	uint32		capacity;
-	int32		found_by_priority[DMU_NPRIORITIES];
 	DmuFailure *failures;
 	int			nfailures;
 } Coordination;
@@ -234,7 +233,7 @@ add_to_queue(const DmuQueueRow *row, void *arg)
 	entry->priority = dmu_priority_of(row->recency_class, row->activity_class);
 	entry->has_failure = dmu_failures_find(c->failures, c->nfailures,
 										   row->dimension_user_id) != NULL;
-	c->found_by_priority[entry->priority]++;
+	c->control->found_by_priority[entry->priority]++;
 }
 
 static void
@@ -268,8 +267,6 @@ prioritise(Coordination *c)
 	pfree(backlog.held);
 	dmu_queue_fill(control, c->entries, c->nentries);
 	control->found = (int32) c->nentries;
-	memcpy(control->found_by_priority, c->found_by_priority,
-		   sizeof(c->found_by_priority));
 	pfree(c->entries);
 	pfree(held);
 	pfree(c->failures);

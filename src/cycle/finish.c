@@ -17,6 +17,8 @@
 #include "miscadmin.h"
 #include "ownersql.h"
 #include "pgstat.h"
+#include "progress.h"
+#include "record.h"
 #include "settings.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -26,7 +28,6 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "worker.h"
 
 /* How often the others are looked after: while they work, while they stop. */
 #define DMU_LOOK_INTERVAL 500
@@ -159,11 +160,7 @@ count_lost_workers(DmuControl *control)
 		dmu_error_set(error, ERRCODE_ADMIN_SHUTDOWN,
 					  psprintf("worker %d was terminated during the refresh", number),
 					  NULL, NULL);
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("worker %d: failed to process datamart user " INT64_FORMAT ": %s",
-						number, id, error->message)));
-		dmu_worker_record_failure(control, id, error, false);
+		dmu_record_failure(control, number, id, error, false);
 		dmu_slot_end(control, slot, DMU_FAILED);
 		dmu_slot_set_state(slot, DMU_WORKER_DONE);
 	}
@@ -246,19 +243,11 @@ final_status(DmuControl *control, const DmuTally *total, int put_off)
 static void
 make_result(DmuControl *control, int put_off, DmuCycleResult *result)
 {
-	memset(result, 0, sizeof(*result));
-	dmu_queue_tally(control, -1, &result->total);
-	result->cycle_id = control->head.cycle_id;
-	result->status = final_status(control, &result->total, put_off);
-	result->backlog = control->backlog;
-	result->found = control->found;
-	result->started_at = control->started_at;
-	result->finished_at = GetCurrentTimestamp();
-	for (int i = 0; i < control->nslots; i++)
-	{
-		if (pg_atomic_read_u32(&control->slots[i].state) != DMU_WORKER_EMPTY)
-			result->workers++;
-	}
+	DmuTally	total;
+
+	dmu_queue_tally(control, -1, &total);
+	dmu_progress_result(control, final_status(control, &total, put_off),
+						result);
 }
 
 /* What the history tells of an error that ended the cycle, NULL if none did. */

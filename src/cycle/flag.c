@@ -87,13 +87,13 @@ typedef enum UsersForm
 } UsersForm;
 
 /*
- * Whoever adds a trigger or a rule needs a lock that conflicts with that of
- * our UPDATE, so after that the answer is final.
+ * Takes the lock of our UPDATE, with which that of whoever adds a trigger or a
+ * rule conflicts; so the answer is final, but for what we ourselves do.
  */
 static UsersForm
 users_form(const DmuFlag *flag)
 {
-	Relation	users = relation_open(flag->warehouse->users, NoLock);
+	Relation	users = relation_open(flag->warehouse->users, RowExclusiveLock);
 	char		kind = users->rd_rel->relkind;
 	UsersForm	form = USERS_PLAIN;
 
@@ -215,11 +215,12 @@ static DmuFlagUpdate
 update_flag(DmuFlag *flag, int64 dimension_user_id)
 {
 	Datum		argument = Int64GetDatum(dimension_user_id);
-	bool		returning = (users_form(flag) == USERS_TRIGGERS);
-	DmuFlagUpdate update;
+	UsersForm	form = users_form(flag);
+	DmuFlagUpdate update = {.plain = (form == USERS_PLAIN)};
 	int			result;
 
-	result = SPI_execute_plan(returning ? clear_returning(flag) : flag->clear,
+	result = SPI_execute_plan(form == USERS_TRIGGERS ?
+							  clear_returning(flag) : flag->clear,
 							  &argument, NULL, false, 0);
 	if (result < 0)
 		elog(ERROR, "could not clear the flag of a datamart user: %s",
@@ -282,7 +283,7 @@ dmu_flag_verify(DmuFlag *flag, int64 dimension_user_id,
 	bool		written = fire_deferred_triggers();
 	bool		found = false;
 
-	if (written || !update->counted || users_form(flag) != USERS_PLAIN)
+	if (written || !update->counted || !update->plain)
 	{
 		found = dmu_prepared_run(flag->look, Int64GetDatum(dimension_user_id),
 								 SPI_OK_SELECT) > 0;

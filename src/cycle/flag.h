@@ -26,6 +26,7 @@ typedef struct DmuFlagUpdate
 {
 	bool		counted;		/* false: a rule did something else instead */
 	uint64		affected;		/* rows, if counted */
+	bool		plain;			/* no trigger, rule or view has a say */
 } DmuFlagUpdate;
 
 /* For the life of the process; "warehouse" must live as long. */

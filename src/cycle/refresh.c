@@ -42,6 +42,7 @@
 #include "storage/proc.h"
 #include "timers.h"
 #include "transaction.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -63,7 +64,8 @@ struct DmuRefresher
 	int			procedure_timeout;	/* its own statement_timeout, or -1 */
 	int			call_limit;		/* of the last CALL, milliseconds; 0 = none */
 	MemoryContext context;
-	char		statement[NAMEDATALEN * 4 + 64];
+	char		statement[DMU_QUALIFIED_NAME_LEN + 64];
+	int			statement_id_at;	/* where its argument begins */
 };
 
 /* How far the attempts for one datamart user have got. */
@@ -118,6 +120,9 @@ dmu_refresh_prepare(const DmuWarehouse *warehouse)
 	refresher->context = AllocSetContextCreate(TopMemoryContext,
 											   "datamart_users refresh",
 											   ALLOCSET_DEFAULT_SIZES);
+	refresher->statement_id_at =
+		snprintf(refresher->statement, sizeof(refresher->statement), "CALL %s(",
+				 warehouse->procedure_name);
 	register_callbacks();
 
 	SPI_connect();
@@ -134,9 +139,10 @@ dmu_refresh_prepare(const DmuWarehouse *warehouse)
 const char *
 dmu_refresh_statement(DmuRefresher *refresher, int64 dimension_user_id)
 {
-	snprintf(refresher->statement, sizeof(refresher->statement),
-			 "CALL %s(" INT64_FORMAT ")",
-			 refresher->warehouse->procedure_name, dimension_user_id);
+	char	   *argument = refresher->statement + refresher->statement_id_at;
+	int			length = pg_lltoa(dimension_user_id, argument);
+
+	strcpy(argument + length, ")");
 	return refresher->statement;
 }
 

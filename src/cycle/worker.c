@@ -4,8 +4,8 @@
  *		A worker: claims datamart users and refreshes them.
  *
  *		The loop of every worker, the coordinator among them.  It turns what a
- *		refresh came to into an outcome: counted in the slot, a failure written
- *		down with its back-off, a line in the server log.
+ *		refresh came to into an outcome, counted in the slot; record.c writes
+ *		down what went wrong.
  *
  *		An error belongs to one datamart user, so the loop goes on after it,
  *		unless trouble.c finds that it would hit everybody.
@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "ownersql.h"
 #include "pgstat.h"
+#include "record.h"
 #include "refresh.h"
 #include "transaction.h"
 #include "settings.h"
@@ -89,78 +90,6 @@ must_stop(DmuWorker *run)
 	return dmu_queue_stop(control) != DMU_STOP_NONE;
 }
 
-void
-dmu_worker_record_failure(DmuControl *control, int64 dimension_user_id,
-						  const DmuError *error, bool nowait)
-{
-	MemoryContext context = CurrentMemoryContext;
-	DmuError   *second = palloc(sizeof(DmuError));
-	uint32		held = QueryCancelHoldoffCount;
-
-	PG_TRY();
-	{
-		dmu_transaction_begin();
-		dmu_transaction_limit_waits();
-		if (dmu_trouble_is_suspect(error->sqlerrcode))
-			dmu_failures_keep_undo(control->request.users, dimension_user_id,
-								   control->head.cycle_id, error->sqlerrcode);
-		dmu_failures_record(control->request.users,
-							control->request.users_name, dimension_user_id,
-							control->head.cycle_id, error, dmu_retry_delay,
-							dmu_retry_delay_max, nowait);
-		dmu_transaction_commit(context);
-	}
-	PG_CATCH();
-	{
-		dmu_error_catch(second, context);
-
-		/* An error lets cancels in. */
-		QueryCancelHoldoffCount = held;
-		ereport(WARNING,
-				(errcode(second->sqlerrcode),
-				 errmsg("could not record the failure of datamart user " INT64_FORMAT ": %s",
-						dimension_user_id, second->message),
-				 errdetail("It will be tried again by the next cycle, without a delay.")));
-	}
-	PG_END_TRY();
-
-	MemoryContextSwitchTo(context);
-	pfree(second);
-}
-
-/* The same for one that collided in its procedure. */
-static void
-record_contention(DmuWorker *run, int64 dimension_user_id)
-{
-	MemoryContext context = CurrentMemoryContext;
-	DmuError   *second = palloc(sizeof(DmuError));
-	uint32		held = QueryCancelHoldoffCount;
-
-	PG_TRY();
-	{
-		dmu_transaction_begin();
-		dmu_transaction_limit_waits();
-		dmu_failures_defer(run->control->request.users,
-						   run->control->request.users_name,
-						   dimension_user_id, run->control->head.cycle_id,
-						   &run->error, dmu_retry_delay);
-		dmu_transaction_commit(context);
-	}
-	PG_CATCH();
-	{
-		dmu_error_catch(second, context);
-		QueryCancelHoldoffCount = held;
-		ereport(WARNING,
-				(errcode(second->sqlerrcode),
-				 errmsg("could not record the contention of datamart user " INT64_FORMAT ": %s",
-						dimension_user_id, second->message)));
-	}
-	PG_END_TRY();
-
-	MemoryContextSwitchTo(context);
-	pfree(second);
-}
-
 static void
 set_timeout_error(DmuWorker *run, DmuLimit limit)
 {
@@ -201,20 +130,6 @@ explain_failure(DmuWorker *run, DmuLimit out_of_time)
 				sizeof(error->hint));
 }
 
-static void
-report_failure(DmuWorker *run, int64 dimension_user_id)
-{
-	const DmuError *error = &run->error;
-
-	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("worker %d: failed to process datamart user " INT64_FORMAT ": %s",
-					run->number, dimension_user_id, error->message),
-			 error->detail[0] != '\0' ? errdetail_internal("%s", error->detail) : 0,
-			 error->hint[0] != '\0' ? errhint("%s", error->hint) : 0,
-			 error->context[0] != '\0' ? errcontext("%s", error->context) : 0));
-}
-
 /*
  * The refresh raised an error.  Returns false if it counts for the cycle and
  * not for the datamart user.
@@ -242,9 +157,8 @@ handle_failure(DmuWorker *run, const DmuQueueEntry *entry,
 		dmu_queue_stop_with_error(control, DMU_STOP_FAILED, &run->error);
 		return false;
 	}
-	report_failure(run, entry->dimension_user_id);
-	dmu_worker_record_failure(control, entry->dimension_user_id, &run->error,
-							  false);
+	dmu_record_failure(control, run->number, entry->dimension_user_id,
+					   &run->error, false);
 	return true;
 }
 
@@ -344,7 +258,8 @@ handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 	if (stage == DMU_STAGE_CALL)
 	{
 		dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
-		record_contention(run, entry->dimension_user_id);
+		dmu_record_contention(run->control, entry->dimension_user_id,
+							  &run->error);
 		entry->has_failure = true;
 	}
 
@@ -421,9 +336,8 @@ worker_exit(int code, Datum arg)
 	AbortOutOfAnyTransaction();
 	MemoryContextSwitchTo(TopMemoryContext);
 	set_timeout_error(run, dmu_timers_out_of_time());
-	report_failure(run, id);
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
-	dmu_worker_record_failure(run->control, id, &run->error, true);
+	dmu_record_failure(run->control, run->number, id, &run->error, true);
 	dmu_slot_end(run->control, run->slot, DMU_FAILED);
 	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 }

@@ -38,12 +38,4 @@ extern void dmu_worker_second_turn(DmuWorker *worker);
 /* Tells the log what came of it. */
 extern void dmu_worker_end(DmuWorker *worker);
 
-/*
- * Writes down a failure of a datamart user, in a transaction of its own.  If
- * even that fails, the log has both.  "nowait" as with dmu_failures_record().
- */
-extern void dmu_worker_record_failure(DmuControl *control,
-									  int64 dimension_user_id,
-									  const DmuError *error, bool nowait);
-
 #endif							/* DMU_WORKER_H */

@@ -14,7 +14,7 @@
  *		hence the look at its columns.  Where that is a users table too, the
  *		rows stay where they are: a back-off is forgotten at the worst.
  *
- *		This file knows nothing of cycles.
+ *		This file knows neither warehouses nor shared memory.
  *
  *-------------------------------------------------------------------------
  */
@@ -83,11 +83,12 @@ static void
 adopt(Oid users, const char *users_name, bool history)
 {
 	DmuOwnerScope scope;
-	DmuParam	params[2];
+	DmuParam	params[] = {
+		dmu_param_oid(users),
+		dmu_param_text(users_name)
+	};
 
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[1] = dmu_param_text(users_name);
 	adopt_failures(&scope, params);
 	if (history)
 		adopt_history(&scope, params);

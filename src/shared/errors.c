@@ -61,12 +61,18 @@ dmu_error_catch(DmuError *error, MemoryContext context)
 }
 
 void
-dmu_error_raise(const DmuError *error)
+dmu_error_report(int elevel, const DmuError *error, const char *prefix)
 {
-	ereport(ERROR,
+	ereport(elevel,
 			(errcode(error->sqlerrcode),
-			 errmsg_internal("%s", error->message),
+			 errmsg_internal("%s%s", prefix, error->message),
 			 error->detail[0] != '\0' ? errdetail_internal("%s", error->detail) : 0,
 			 error->hint[0] != '\0' ? errhint("%s", error->hint) : 0,
 			 error->context[0] != '\0' ? errcontext("%s", error->context) : 0));
+}
+
+void
+dmu_error_raise(const DmuError *error)
+{
+	dmu_error_report(ERROR, error, "");
 }

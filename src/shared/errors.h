@@ -27,4 +27,8 @@ extern void dmu_error_set(DmuError *error, int sqlerrcode, const char *message,
 /* Raises it again, at ERROR, in this process. */
 extern void dmu_error_raise(const DmuError *error);
 
+/* Reports it at a level; "prefix" goes before its message. */
+extern void dmu_error_report(int elevel, const DmuError *error,
+							 const char *prefix);
+
 #endif							/* DMU_ERRORS_H */

@@ -7,7 +7,7 @@
  *		of them could starve a small cycle; so each failure doubles the time
  *		until the next attempt.
  *
- *		This file knows nothing of warehouses, shared memory or workers.
+ *		This file knows neither warehouses nor shared memory.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,7 +30,7 @@
 /* The first back-off for contention, seconds; see dmu_failures_defer(). */
 #define DMU_CONTENTION_DELAY 10
 
-/* Whatever else is known of an error beside its message. */
+/* Whatever else is known of an error beside its message; NULL if nothing is. */
 static const char *
 describe_context(const DmuError *error)
 {
@@ -46,7 +46,7 @@ describe_context(const DmuError *error)
 	/* Like the server's own contexts, it has no newline at its end. */
 	if (text.len > 0 && text.data[text.len - 1] == '\n')
 		text.data[text.len - 1] = '\0';
-	return text.data;
+	return text.len > 0 ? text.data : NULL;
 }
 
 /* See dmu_failures_record(). */
@@ -55,21 +55,6 @@ upsert_failure(const DmuOwnerScope *scope, Oid users, const char *users_name,
 			   int64 dimension_user_id, int64 cycle_id, const DmuError *error,
 			   int delay, int delay_max)
 {
-	DmuParam	params[9];
-
-	params[0] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
-	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
-	params[2] = dmu_param_text(unpack_sql_state(error->sqlerrcode));
-	params[3] = dmu_param(TEXTOID,
-						  CStringGetTextDatum(dmu_failure_texts ?
-											  error->message : TEXT_NOT_KEPT));
-	params[4] = dmu_param_text(dmu_failure_texts ?
-							   describe_context(error) : NULL);
-	params[5] = dmu_param(FLOAT8OID, Float8GetDatum(delay));
-	params[6] = dmu_param(FLOAT8OID, Float8GetDatum(delay_max));
-	params[7] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[8] = dmu_param_text(users_name);
-
 	/* Nobody waits for more than 2^30 times the delay; more would overflow. */
 	dmu_owner_run(scope,
 				  "INSERT INTO %s.datamart_users_failures AS f"
@@ -84,7 +69,16 @@ upsert_failure(const DmuOwnerScope *scope, Oid users, const char *users_name,
 				  "         + make_interval(secs => least($6 * power(2, least(f.attempts, 30)), $7)),"
 				  "       sqlstate = excluded.sqlstate, message = excluded.message,"
 				  "       context = excluded.context, cycle_id = excluded.cycle_id",
-				  SPI_OK_INSERT, lengthof(params), params);
+				  SPI_OK_INSERT,
+				  DMU_PARAMS(dmu_param_int8(dimension_user_id),
+							 dmu_param_int8(cycle_id),
+							 dmu_param_text(unpack_sql_state(error->sqlerrcode)),
+							 dmu_param_text(dmu_failure_texts ? error->message : TEXT_NOT_KEPT),
+							 dmu_param_text(dmu_failure_texts ? describe_context(error) : NULL),
+							 dmu_param_float8(delay),
+							 dmu_param_float8(delay_max),
+							 dmu_param_oid(users),
+							 dmu_param_text(users_name)));
 }
 
 void
@@ -98,10 +92,6 @@ dmu_failures_record(Oid users, const char *users_name,
 	dmu_owner_enter(&scope);
 	if (nowait)
 	{
-		DmuParam	key[2];
-
-		key[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-		key[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
 		dmu_owner_run(&scope,
 					  "LOCK TABLE %s.datamart_users_failures"
 					  " IN ROW EXCLUSIVE MODE NOWAIT",
@@ -109,7 +99,9 @@ dmu_failures_record(Oid users, const char *users_name,
 		dmu_owner_run(&scope,
 					  "SELECT FROM %s.datamart_users_failures"
 					  " WHERE users_oid = $1 AND dimension_user_id = $2 FOR UPDATE NOWAIT",
-					  SPI_OK_SELECT, lengthof(key), key);
+					  SPI_OK_SELECT,
+					  DMU_PARAMS(dmu_param_oid(users),
+								 dmu_param_int8(dimension_user_id)));
 	}
 	upsert_failure(&scope, users, users_name, dimension_user_id, cycle_id,
 				   error, delay, delay_max);
@@ -121,13 +113,8 @@ dmu_failures_keep_undo(Oid users, int64 dimension_user_id, int64 cycle_id,
 					   int sqlerrcode)
 {
 	DmuOwnerScope scope;
-	DmuParam	params[4];
 
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
-	params[2] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
-	params[3] = dmu_param_text(unpack_sql_state(sqlerrcode));
 	dmu_owner_run(&scope,
 				  "INSERT INTO %s.datamart_users_failures_undo"
 				  "  (users_oid, dimension_user_id, cycle_id, sqlstate, previous)"
@@ -135,7 +122,11 @@ dmu_failures_keep_undo(Oid users, int64 dimension_user_id, int64 cycle_id,
 				  "        (SELECT f FROM %s.datamart_users_failures f"
 				  "          WHERE f.users_oid = $1 AND f.dimension_user_id = $2)"
 				  " ON CONFLICT DO NOTHING",
-				  SPI_OK_INSERT, lengthof(params), params);
+				  SPI_OK_INSERT,
+				  DMU_PARAMS(dmu_param_oid(users),
+							 dmu_param_int8(dimension_user_id),
+							 dmu_param_int8(cycle_id),
+							 dmu_param_text(unpack_sql_state(sqlerrcode))));
 	dmu_owner_leave(&scope);
 }
 
@@ -143,13 +134,14 @@ int
 dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode)
 {
 	DmuOwnerScope scope;
-	DmuParam	params[3];
+	DmuParam	params[] = {
+		dmu_param_oid(users),
+		dmu_param_int8(cycle_id),
+		dmu_param_text(unpack_sql_state(sqlerrcode))
+	};
 	int			taken_back;
 
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
-	params[2] = dmu_param_text(unpack_sql_state(sqlerrcode));
 
 	/* Of a row, IS NOT NULL asks for all of its columns. */
 	dmu_owner_run(&scope,
@@ -186,14 +178,13 @@ void
 dmu_failures_forget_undo(Oid users)
 {
 	DmuOwnerScope scope;
-	DmuParam	oid = dmu_param(OIDOID, ObjectIdGetDatum(users));
 
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_failures_undo u"
 				  " WHERE u.users_oid = $1"
 				  "    OR NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = u.users_oid)",
-				  SPI_OK_DELETE, 1, &oid);
+				  SPI_OK_DELETE, DMU_PARAMS(dmu_param_oid(users)));
 	dmu_owner_leave(&scope);
 }
 
@@ -201,18 +192,17 @@ void
 dmu_failures_example(Oid users, int64 cycle_id, int sqlerrcode, DmuError *error)
 {
 	DmuOwnerScope scope;
-	DmuParam	params[3];
 	const char *message = "all datamart users failed";
 
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
-	params[2] = dmu_param_text(unpack_sql_state(sqlerrcode));
 	dmu_owner_run(&scope,
 				  "SELECT message FROM %s.datamart_users_failures"
 				  " WHERE users_oid = $1 AND cycle_id = $2 AND sqlstate = $3"
 				  " ORDER BY last_failed_at DESC LIMIT 1",
-				  SPI_OK_SELECT, lengthof(params), params);
+				  SPI_OK_SELECT,
+				  DMU_PARAMS(dmu_param_oid(users),
+							 dmu_param_int8(cycle_id),
+							 dmu_param_text(unpack_sql_state(sqlerrcode))));
 	if (SPI_processed == 1)
 		message = TextDatumGetCString(dmu_owner_value(SPI_tuptable, 0, 1));
 	dmu_error_set(error, sqlerrcode, message, NULL, NULL);
@@ -224,19 +214,8 @@ dmu_failures_defer(Oid users, const char *users_name, int64 dimension_user_id,
 				   int64 cycle_id, const DmuError *error, int delay)
 {
 	DmuOwnerScope scope;
-	DmuParam	params[8];
 
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[1] = dmu_param_text(users_name);
-	params[2] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
-	params[3] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
-	params[4] = dmu_param_text(unpack_sql_state(error->sqlerrcode));
-	params[5] = dmu_param(TEXTOID,
-						  CStringGetTextDatum(dmu_failure_texts ?
-											  error->message : TEXT_NOT_KEPT));
-	params[6] = dmu_param(FLOAT8OID, Float8GetDatum(Min(delay, DMU_CONTENTION_DELAY)));
-	params[7] = dmu_param(FLOAT8OID, Float8GetDatum(delay));
 	dmu_owner_run(&scope,
 				  "INSERT INTO %s.datamart_users_contention AS c"
 				  "  (users_oid, users_table, dimension_user_id, deferrals, first_deferred_at,"
@@ -251,7 +230,15 @@ dmu_failures_defer(Oid users, const char *users_name, int64 dimension_user_id,
 				  "             + (c.cycle_id <> excluded.cycle_id)::integer, 30)), $8)),"
 				  "       sqlstate = excluded.sqlstate, message = excluded.message,"
 				  "       cycle_id = excluded.cycle_id",
-				  SPI_OK_INSERT, lengthof(params), params);
+				  SPI_OK_INSERT,
+				  DMU_PARAMS(dmu_param_oid(users),
+							 dmu_param_text(users_name),
+							 dmu_param_int8(dimension_user_id),
+							 dmu_param_int8(cycle_id),
+							 dmu_param_text(unpack_sql_state(error->sqlerrcode)),
+							 dmu_param_text(dmu_failure_texts ? error->message : TEXT_NOT_KEPT),
+							 dmu_param_float8(Min(delay, DMU_CONTENTION_DELAY)),
+							 dmu_param_float8(delay)));
 	dmu_owner_leave(&scope);
 }
 
@@ -259,11 +246,12 @@ void
 dmu_failures_clear(Oid users, int64 dimension_user_id)
 {
 	DmuOwnerScope scope;
-	DmuParam	key[2];
+	DmuParam	key[] = {
+		dmu_param_oid(users),
+		dmu_param_int8(dimension_user_id)
+	};
 
 	dmu_owner_enter(&scope);
-	key[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	key[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_failures"
 				  " WHERE users_oid = $1 AND dimension_user_id = $2",
@@ -279,15 +267,9 @@ int
 dmu_failures_retry(Oid users, const int64 *dimension_user_id)
 {
 	DmuOwnerScope scope;
-	DmuParam	params[2];
 	int			lifted;
 
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[1] = dmu_param_or_null(INT8OID,
-								  dimension_user_id == NULL ? (Datum) 0 :
-								  Int64GetDatum(*dimension_user_id),
-								  dimension_user_id == NULL);
 	dmu_owner_run(&scope,
 				  "WITH failures AS ("
 				  "  UPDATE %s.datamart_users_failures SET next_attempt_at = now()"
@@ -302,7 +284,10 @@ dmu_failures_retry(Oid users, const int64 *dimension_user_id)
 				  " SELECT count(*)::integer"
 				  "   FROM (SELECT dimension_user_id FROM failures"
 				  "         UNION SELECT dimension_user_id FROM contention) AS lifted",
-				  SPI_OK_SELECT, lengthof(params), params);
+				  SPI_OK_SELECT,
+				  DMU_PARAMS(dmu_param_oid(users),
+							 dimension_user_id == NULL ? dmu_param_null(INT8OID) :
+							 dmu_param_int8(*dimension_user_id)));
 	lifted = DatumGetInt32(dmu_owner_value(SPI_tuptable, 0, 1));
 	dmu_owner_leave(&scope);
 	return lifted;
@@ -313,7 +298,7 @@ dmu_failures_list(Oid users, DmuFailure **failures)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
-	DmuParam	oid = dmu_param(OIDOID, ObjectIdGetDatum(users));
+	DmuParam	oid = dmu_param_oid(users);
 	int			nfailures;
 
 	dmu_owner_enter(&scope);

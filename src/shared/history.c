@@ -3,7 +3,7 @@
  * history.c
  *		The history of cycles, and its retention.
  *
- *		This file knows nothing of warehouses, shared memory or workers.
+ *		This file knows neither warehouses nor shared memory.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,14 +24,13 @@ dmu_history_list_running(Oid users, int64 **cycle_ids)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
-	DmuParam	oid = dmu_param(OIDOID, ObjectIdGetDatum(users));
 	int			ncycles;
 
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
 				  "SELECT cycle_id FROM %s.datamart_users_cycles c"
 				  " WHERE status = 'running' AND (users_oid = $1 OR " NO_USERS_TABLE("c") ")",
-				  SPI_OK_SELECT, 1, &oid);
+				  SPI_OK_SELECT, DMU_PARAMS(dmu_param_oid(users)));
 	ncycles = (int) SPI_processed;
 	*cycle_ids = MemoryContextAlloc(context, Max(ncycles, 1) * sizeof(int64));
 	for (int i = 0; i < ncycles; i++)
@@ -45,16 +44,9 @@ dmu_history_mark_aborted(const int64 *cycle_ids, int ncycles,
 						 TimestampTz server_started, bool *crashed)
 {
 	DmuOwnerScope scope;
-	DmuParam	params[2];
-	Datum	   *ids = palloc(Max(ncycles, 1) * sizeof(Datum));
 	int			aborted;
 
-	for (int i = 0; i < ncycles; i++)
-		ids[i] = Int64GetDatum(cycle_ids[i]);
-
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param_array(INT8OID, ids, ncycles);
-	params[1] = dmu_param(TIMESTAMPTZOID, TimestampTzGetDatum(server_started));
 	dmu_owner_run(&scope,
 				  "UPDATE %s.datamart_users_cycles"
 				  "   SET status = 'aborted', finished_at = now(),"
@@ -63,13 +55,14 @@ dmu_history_mark_aborted(const int64 *cycle_ids, int ncycles,
 				  "                      ELSE 'The coordinator of the cycle was terminated.' END"
 				  " WHERE status = 'running' AND cycle_id = ANY ($1)"
 				  " RETURNING started_at < $2",
-				  SPI_OK_UPDATE_RETURNING, lengthof(params), params);
+				  SPI_OK_UPDATE_RETURNING,
+				  DMU_PARAMS(dmu_param_int8_array(cycle_ids, ncycles),
+							 dmu_param_timestamptz(server_started)));
 	aborted = (int) SPI_processed;
 	*crashed = false;
 	for (int i = 0; i < aborted; i++)
 		*crashed |= DatumGetBool(dmu_owner_value(SPI_tuptable, i, 1));
 	dmu_owner_leave(&scope);
-	pfree(ids);
 	return aborted;
 }
 
@@ -77,23 +70,22 @@ int64
 dmu_history_begin(const DmuCycleStart *start)
 {
 	DmuOwnerScope scope;
-	DmuParam	params[6];
 	int64		cycle_id;
 
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param(TEXTOID, CStringGetTextDatum(start->role_name));
-	params[1] = dmu_param(TIMESTAMPTZOID, TimestampTzGetDatum(start->started_at));
-	params[2] = dmu_param_interval(start->time_limit * 1000, start->time_limit == 0);
-	params[3] = dmu_param(INT4OID, Int32GetDatum(start->workers_requested));
-	params[4] = dmu_param(OIDOID, ObjectIdGetDatum(start->users));
-	params[5] = dmu_param_text(start->users_name);
 	dmu_owner_run(&scope,
 				  "INSERT INTO %s.datamart_users_cycles"
 				  "  (status, role_name, started_at, time_limit, workers_requested,"
 				  "   users_oid, users_table)"
 				  " VALUES ('running', $1, $2, $3, $4, $5, $6)"
 				  " RETURNING cycle_id",
-				  SPI_OK_INSERT_RETURNING, lengthof(params), params);
+				  SPI_OK_INSERT_RETURNING,
+				  DMU_PARAMS(dmu_param_text(start->role_name),
+							 dmu_param_timestamptz(start->started_at),
+							 dmu_param_if(start->time_limit > 0, dmu_param_interval(start->time_limit * 1000)),
+							 dmu_param_int4(start->workers_requested),
+							 dmu_param_oid(start->users),
+							 dmu_param_text(start->users_name)));
 	if (SPI_processed != 1)
 		elog(ERROR, "the row of a new cycle could not be added");
 	cycle_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, 0, 1));
@@ -107,27 +99,9 @@ static void
 end_cycle(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 {
 	const DmuCycleResult *result = end->result;
-	const DmuTally *total = &result->total;
+	const int64 *outcomes = result->total.outcomes;
 	bool		queued = (end->prioritisation_usec >= 0);
-	DmuParam	params[14];
 
-	params[0] = dmu_param(INT8OID, Int64GetDatum(result->cycle_id));
-	params[1] = dmu_param_text(dmu_status_name(result->status));
-	params[2] = dmu_param(TIMESTAMPTZOID, TimestampTzGetDatum(result->finished_at));
-	params[3] = dmu_param_or_null(INT4OID, Int32GetDatum(end->max_users), !queued);
-	params[4] = dmu_param_or_null(INT8OID, Int64GetDatum(result->backlog), !queued);
-	params[5] = dmu_param_or_null(INT4OID, Int32GetDatum(result->found), !queued);
-	for (int o = 0; o < DMU_NOUTCOMES; o++)
-		params[6 + o] = dmu_param(INT4OID, Int32GetDatum((int32) total->outcomes[o]));
-	params[10] = dmu_param(INT4OID, Int32GetDatum(result->workers));
-	params[11] = dmu_param_interval(end->prioritisation_usec, !queued);
-	params[12] = dmu_param_text(end->message);
-	params[13] = dmu_param_text(end->sqlerrcode != 0 ?
-								unpack_sql_state(end->sqlerrcode) : NULL);
-
-	StaticAssertStmt(DMU_PROCESSED == 0 && DMU_FAILED == 1 &&
-					 DMU_SKIPPED == 2 && DMU_DEFERRED == 3,
-					 "order of the outcome columns");
 	dmu_owner_run(scope,
 				  "UPDATE %s.datamart_users_cycles"
 				  "   SET status = $2, finished_at = $3, max_users = $4, backlog = $5,"
@@ -135,7 +109,22 @@ end_cycle(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 				  "       deferred = $10, workers = $11, prioritisation_time = $12,"
 				  "       message = $13, sqlstate = $14"
 				  " WHERE cycle_id = $1",
-				  SPI_OK_UPDATE, lengthof(params), params);
+				  SPI_OK_UPDATE,
+				  DMU_PARAMS(dmu_param_int8(result->cycle_id),
+							 dmu_param_text(dmu_status_name(result->status)),
+							 dmu_param_timestamptz(result->finished_at),
+							 dmu_param_if(queued, dmu_param_int4(end->max_users)),
+							 dmu_param_if(queued, dmu_param_int8(result->backlog)),
+							 dmu_param_if(queued, dmu_param_int4(result->found)),
+							 dmu_param_int4((int32) outcomes[DMU_PROCESSED]),
+							 dmu_param_int4((int32) outcomes[DMU_FAILED]),
+							 dmu_param_int4((int32) outcomes[DMU_SKIPPED]),
+							 dmu_param_int4((int32) outcomes[DMU_DEFERRED]),
+							 dmu_param_int4(result->workers),
+							 dmu_param_if(queued, dmu_param_interval(end->prioritisation_usec)),
+							 dmu_param_text(end->message),
+							 dmu_param_text(end->sqlerrcode != 0 ?
+											unpack_sql_state(end->sqlerrcode) : NULL)));
 }
 
 /* What came of each priority that had any datamart users. */
@@ -145,25 +134,26 @@ insert_priorities(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{
 		const DmuTally *tally = &end->by_priority[p];
-		DmuParam	params[9];
+		const int64 *outcomes = tally->outcomes;
 
 		if (end->found_by_priority[p] == 0)
 			continue;
 
-		params[0] = dmu_param(INT8OID, Int64GetDatum(end->result->cycle_id));
-		params[1] = dmu_param_text(dmu_priority_name((DmuPriority) p));
-		params[2] = dmu_param(INT4OID, Int32GetDatum(end->found_by_priority[p]));
-		for (int o = 0; o < DMU_NOUTCOMES; o++)
-			params[3 + o] = dmu_param(INT4OID,
-									  Int32GetDatum((int32) tally->outcomes[o]));
-		params[7] = dmu_param_interval(tally->total_usec, false);
-		params[8] = dmu_param_interval(tally->max_usec, false);
 		dmu_owner_run(scope,
 					  "INSERT INTO %s.datamart_users_cycle_priorities"
 					  "  (cycle_id, priority, found, processed, failed, skipped, deferred,"
 					  "   total_time, max_time)"
 					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-					  SPI_OK_INSERT, lengthof(params), params);
+					  SPI_OK_INSERT,
+					  DMU_PARAMS(dmu_param_int8(end->result->cycle_id),
+								 dmu_param_text(dmu_priority_name((DmuPriority) p)),
+								 dmu_param_int4(end->found_by_priority[p]),
+								 dmu_param_int4((int32) outcomes[DMU_PROCESSED]),
+								 dmu_param_int4((int32) outcomes[DMU_FAILED]),
+								 dmu_param_int4((int32) outcomes[DMU_SKIPPED]),
+								 dmu_param_int4((int32) outcomes[DMU_DEFERRED]),
+								 dmu_param_interval(tally->total_usec),
+								 dmu_param_interval(tally->max_usec)));
 	}
 }
 
@@ -177,14 +167,12 @@ insert_profile(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	Datum		samples[DMU_NSAMPLES];
 	int			nbuckets = 0;
 	int			nsamples = 0;
-	DmuParam	params[8];
 
 	for (int i = 0; i < DMU_NBUCKETS; i++)
 	{
 		if (profile->buckets[i] == 0)
 			continue;
-		upto[nbuckets] = dmu_param_interval(dmu_profile_bucket_upto(i),
-											false).value;
+		upto[nbuckets] = dmu_interval(dmu_profile_bucket_upto(i));
 		counts[nbuckets++] = Int64GetDatum((int64) profile->buckets[i]);
 	}
 	for (int i = 0; i < DMU_NSAMPLES; i++)
@@ -196,20 +184,20 @@ insert_profile(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	if (nsamples == 0)
 		return;
 
-	params[0] = dmu_param(INT8OID, Int64GetDatum(end->result->cycle_id));
-	params[1] = dmu_param_interval(dmu_profile_percentile(profile, 0.50), nbuckets == 0);
-	params[2] = dmu_param_interval(dmu_profile_percentile(profile, 0.95), nbuckets == 0);
-	params[3] = dmu_param_interval(dmu_profile_percentile(profile, 0.99), nbuckets == 0);
-	params[4] = dmu_param_array(INTERVALOID, upto, nbuckets);
-	params[5] = dmu_param_array(INT8OID, counts, nbuckets);
-	params[6] = dmu_param_interval(profile->sample_seconds * USECS_PER_SEC, false);
-	params[7] = dmu_param_array(INT4OID, samples, nsamples);
 	dmu_owner_run(scope,
 				  "INSERT INTO %s.datamart_users_cycle_profiles"
 				  "  (cycle_id, p50, p95, p99, bucket_upto, bucket_count,"
 				  "   sample_width, samples)"
 				  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-				  SPI_OK_INSERT, lengthof(params), params);
+				  SPI_OK_INSERT,
+				  DMU_PARAMS(dmu_param_int8(end->result->cycle_id),
+							 dmu_param_if(nbuckets > 0, dmu_param_interval(dmu_profile_percentile(profile, 0.50))),
+							 dmu_param_if(nbuckets > 0, dmu_param_interval(dmu_profile_percentile(profile, 0.95))),
+							 dmu_param_if(nbuckets > 0, dmu_param_interval(dmu_profile_percentile(profile, 0.99))),
+							 dmu_param_array(INTERVALOID, upto, nbuckets),
+							 dmu_param_array(INT8OID, counts, nbuckets),
+							 dmu_param_interval(profile->sample_seconds * USECS_PER_SEC),
+							 dmu_param_array(INT4OID, samples, nsamples)));
 }
 
 static void
@@ -218,19 +206,18 @@ insert_slowest(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	for (int i = 0; i < end->profile->nslowest; i++)
 	{
 		const DmuSlowRefresh *refresh = &end->profile->slowest[i];
-		DmuParam	params[6];
 
-		params[0] = dmu_param(INT8OID, Int64GetDatum(end->result->cycle_id));
-		params[1] = dmu_param(INT4OID, Int32GetDatum(i + 1));
-		params[2] = dmu_param(INT8OID, Int64GetDatum(refresh->dimension_user_id));
-		params[3] = dmu_param_text(dmu_priority_name(refresh->priority));
-		params[4] = dmu_param_text(dmu_outcome_name(refresh->outcome));
-		params[5] = dmu_param_interval(refresh->usec, false);
 		dmu_owner_run(scope,
 					  "INSERT INTO %s.datamart_users_slowest"
 					  "  (cycle_id, position, dimension_user_id, priority, outcome, elapsed)"
 					  " VALUES ($1, $2, $3, $4, $5, $6)",
-					  SPI_OK_INSERT, lengthof(params), params);
+					  SPI_OK_INSERT,
+					  DMU_PARAMS(dmu_param_int8(end->result->cycle_id),
+								 dmu_param_int4(i + 1),
+								 dmu_param_int8(refresh->dimension_user_id),
+								 dmu_param_text(dmu_priority_name(refresh->priority)),
+								 dmu_param_text(dmu_outcome_name(refresh->outcome)),
+								 dmu_param_interval(refresh->usec)));
 	}
 }
 
@@ -241,12 +228,13 @@ insert_slowest(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 static void
 apply_retention(const DmuOwnerScope *scope, Oid users, int retention)
 {
-	DmuParam	params[2];
+	DmuParam	params[] = {
+		dmu_param_oid(users),
+		dmu_param_interval((int64) retention * USECS_PER_SEC)
+	};
 
 	if (retention <= 0)
 		return;
-	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[1] = dmu_param_interval((int64) retention * USECS_PER_SEC, false);
 	dmu_owner_run(scope,
 				  "DELETE FROM %s.datamart_users_cycles c"
 				  " WHERE c.started_at < now() - $2 AND c.status <> 'running'"
@@ -270,7 +258,6 @@ void
 dmu_history_end(const DmuCycleEnd *end, int retention)
 {
 	DmuOwnerScope scope;
-	DmuParam	oid = dmu_param(OIDOID, ObjectIdGetDatum(end->users));
 
 	dmu_owner_enter(&scope);
 	end_cycle(&scope, end);
@@ -281,7 +268,7 @@ dmu_history_end(const DmuCycleEnd *end, int retention)
 	/* The cycle came to its end, so nobody in it crashed the server. */
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_suspects WHERE users_oid = $1",
-				  SPI_OK_DELETE, 1, &oid);
+				  SPI_OK_DELETE, DMU_PARAMS(dmu_param_oid(end->users)));
 	apply_retention(&scope, end->users, retention);
 	dmu_owner_leave(&scope);
 }
@@ -290,7 +277,6 @@ bool
 dmu_history_get(int64 cycle_id, DmuCycleResult *result)
 {
 	DmuOwnerScope scope;
-	DmuParam	id = dmu_param(INT8OID, Int64GetDatum(cycle_id));
 	bool		found;
 
 	memset(result, 0, sizeof(*result));
@@ -301,7 +287,7 @@ dmu_history_get(int64 cycle_id, DmuCycleResult *result)
 						  "       coalesce(processed, 0), coalesce(failed, 0),"
 						  "       coalesce(skipped, 0), coalesce(deferred, 0)"
 						  "  FROM %s.datamart_users_cycles WHERE cycle_id = $1",
-						  1, &id);
+						  DMU_PARAMS(dmu_param_int8(cycle_id)));
 	found = (SPI_processed == 1);
 	if (found)
 	{
@@ -323,18 +309,17 @@ int
 dmu_history_previous_error(Oid users, int64 cycle_id)
 {
 	DmuOwnerScope scope;
-	DmuParam	params[2];
 	int			sqlerrcode = 0;
 
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[1] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
 	dmu_owner_run(&scope,
 				  "SELECT CASE WHEN status = 'failed' THEN coalesce(sqlstate, '00000') ELSE '00000' END"
 				  "  FROM %s.datamart_users_cycles"
 				  " WHERE users_oid = $1 AND cycle_id < $2 AND status <> 'running'"
 				  " ORDER BY cycle_id DESC LIMIT 1",
-				  SPI_OK_SELECT, lengthof(params), params);
+				  SPI_OK_SELECT,
+				  DMU_PARAMS(dmu_param_oid(users),
+							 dmu_param_int8(cycle_id)));
 	if (SPI_processed == 1)
 	{
 		const char *state = TextDatumGetCString(dmu_owner_value(SPI_tuptable, 0, 1));

@@ -12,7 +12,8 @@
  *		and SET SESSION AUTHORIZATION are refused: a refresh has no way back up
  *		from the role that called for the cycle.
  *
- *		This file knows nothing of queues, SQL or what the workers do.
+ *		Of the control segment it knows who the caller is and whether to stop;
+ *		it knows no SQL, and not what the workers do.
  *
  *-------------------------------------------------------------------------
  */

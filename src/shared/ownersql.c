@@ -272,59 +272,6 @@ dmu_owner_read_latest(const DmuOwnerScope *scope, const char *format,
 	PopActiveSnapshot();
 }
 
-DmuParam
-dmu_param(Oid type, Datum value)
-{
-	return (DmuParam)
-	{
-		type,
-			value,
-			false
-	};
-}
-
-DmuParam
-dmu_param_or_null(Oid type, Datum value, bool isnull)
-{
-	return (DmuParam)
-	{
-		type,
-			value,
-			isnull
-	};
-}
-
-DmuParam
-dmu_param_text(const char *text)
-{
-	bool		isnull = (text == NULL || text[0] == '\0');
-
-	return dmu_param_or_null(TEXTOID,
-							 isnull ? (Datum) 0 : CStringGetTextDatum(text), isnull);
-}
-
-DmuParam
-dmu_param_interval(int64 usec, bool isnull)
-{
-	Interval   *interval = palloc0(sizeof(Interval));
-
-	interval->time = usec;
-	return dmu_param_or_null(INTERVALOID, IntervalPGetDatum(interval), isnull);
-}
-
-DmuParam
-dmu_param_array(Oid element_type, Datum *elements, int n)
-{
-	int16		length;
-	bool		byval;
-	char		align;
-
-	get_typlenbyvalalign(element_type, &length, &byval, &align);
-	return dmu_param(get_array_type(element_type),
-					 PointerGetDatum(construct_array(elements, n, element_type,
-													 length, byval, align)));
-}
-
 Datum
 dmu_owner_value(SPITupleTable *table, uint64 row, int column)
 {

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
+#include "param.h"
 
 /* What to go back to when our SQL has run. */
 typedef struct DmuOwnerScope
@@ -22,14 +23,6 @@ typedef struct DmuOwnerScope
 	Oid			schema_oid;		/* of the extension */
 	char	   *schema;			/* the same, quoted */
 } DmuOwnerScope;
-
-/* One parameter of a statement. */
-typedef struct DmuParam
-{
-	Oid			type;
-	Datum		value;
-	bool		isnull;
-} DmuParam;
 
 /* The role that owns the extension's tables; 55000 if there is none. */
 extern Oid	dmu_owner_role(void);
@@ -81,12 +74,5 @@ extern void dmu_owner_read_latest(const DmuOwnerScope *scope,
 
 /* A column of a statement's result; a value that is never null. */
 extern Datum dmu_owner_value(SPITupleTable *table, uint64 row, int column);
-
-/* Parameters; an empty or missing text is null. */
-extern DmuParam dmu_param(Oid type, Datum value);
-extern DmuParam dmu_param_or_null(Oid type, Datum value, bool isnull);
-extern DmuParam dmu_param_text(const char *text);
-extern DmuParam dmu_param_interval(int64 usec, bool isnull);
-extern DmuParam dmu_param_array(Oid element_type, Datum *elements, int n);
 
 #endif							/* DMU_OWNERSQL_H */

@@ -384,7 +384,7 @@ make_plan(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 
 	parts.ids = psprintf("unnest(%s) AS w (id)", array);
 	parts.array = as_array ? array : NULL;
-	parts.limit = max_users > 0 ? limit : NULL;
+	parts.limit = max_users != DMU_WHOLE_BACKLOG ? limit : NULL;
 	for (int i = 0; i < DMU_NRECENCY; i++)
 		parts.days[i] = add_param(params, PARAM_DAYS + i, INT4OID,
 								  Int32GetDatum(dmu_recency_days[i]));

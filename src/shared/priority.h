@@ -58,9 +58,12 @@ extern void dmu_priority_look(const DmuWarehouse *warehouse,
 extern char *dmu_priority_query(const DmuWarehouse *warehouse,
 								const DmuBacklog *backlog, int max_users);
 
+/* In the place of a number of datamart users. */
+#define DMU_WHOLE_BACKLOG (-1)
+
 /*
  * Hands the first max_users of those who wait to "consume", in order; with
- * max_users 0 all of them, in no order at all.  Runs with the current role's
+ * DMU_WHOLE_BACKLOG all of them, in no order at all.  Runs with the current role's
  * rights; its memory does not grow with the number of rows.
  * Needs a transaction.  "consume" runs in the memory context that was current
  * at the call, inside the executor and maybe in parallel mode: it must not

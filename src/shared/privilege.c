@@ -4,8 +4,8 @@
  *		What the current role may not do, and the GRANT that would change that.
  *
  *		The server says "permission denied" where a worker trips over it; this
- *		says it in the caller's session, with the statement to run.  It knows
- *		nothing of settings and cycles.
+ *		says it in the caller's session, with the statement to run.  Which
+ *		privileges a cycle needs, and what a setting means, is known elsewhere.
  *
  *-------------------------------------------------------------------------
  */

@@ -294,14 +294,19 @@ dmu_progress_notice(DmuControl *control)
 }
 
 void
-dmu_progress_result(DmuControl *control, DmuCycleResult *result)
+dmu_progress_result(DmuControl *control, DmuStatus status,
+					DmuCycleResult *result)
 {
 	memset(result, 0, sizeof(*result));
 	result->cycle_id = control->head.cycle_id;
-	result->status = DMU_STATUS_RUNNING;
+	result->status = status;
 	result->backlog = control->backlog;
 	result->found = control->found;
-	result->workers = (int32) pg_atomic_read_u32(&control->workers_registered);
+	for (int i = 0; i < control->nslots; i++)
+	{
+		if (pg_atomic_read_u32(&control->slots[i].state) != DMU_WORKER_EMPTY)
+			result->workers++;
+	}
 	result->started_at = control->started_at;
 	result->finished_at = GetCurrentTimestamp();
 	dmu_queue_tally(control, -1, &result->total);

@@ -78,8 +78,10 @@ extern const char *dmu_progress_state_name(DmuControl *control, int slot);
 extern void dmu_progress_notice(DmuControl *control);
 
 /*
- * The result of a cycle that has not ended, as far as it is known.
+ * The result of a cycle that ends now, or, with DMU_STATUS_RUNNING, as far as
+ * it is known.
  */
-extern void dmu_progress_result(DmuControl *control, DmuCycleResult *result);
+extern void dmu_progress_result(DmuControl *control, DmuStatus status,
+								DmuCycleResult *result);
 
 #endif							/* DMU_PROGRESS_H */

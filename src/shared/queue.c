@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * queue.c
- *		The shared memory of one cycle: layout, claims, slots, counters.
+ *		The shared memory of one cycle: segments, claims, phases.
  *
  *		A claim is one atomic step, so workers never wait for each other, and a
  *		worker that dies holds nothing.  Other sessions may read everything here
  *		at any time: counters are single atomic words, and no reader needs two
  *		of them to agree.
  *
- *		This file knows no SQL, no transactions and no background workers.
+ *		This file runs no SQL and no transaction, and starts no process.
  *
  *-------------------------------------------------------------------------
  */

@@ -18,6 +18,7 @@
 
 #include "port/atomics.h"
 #include "profile.h"
+#include "request.h"
 #include "storage/dsm.h"
 
 /*
@@ -56,17 +57,6 @@ typedef enum DmuWorkerState
 	DMU_WORKER_RECORDING,		/* writes down that it failed */
 	DMU_WORKER_DONE				/* has left the queue */
 } DmuWorkerState;
-
-/* What the caller wants; written before the coordinator exists. */
-typedef struct DmuRequest
-{
-	Oid			users;			/* the users table, which is the datamart */
-	char		users_name[DMU_QUALIFIED_NAME_LEN]; /* its name, quoted */
-	int32		max_users;		/* datamart users; 0 = decide by the settings */
-	int32		workers;		/* with the coordinator, at least 1 */
-	int64		time_limit;		/* milliseconds; 0 = none */
-	bool		caller_waits;	/* the cycle ends with its caller */
-} DmuRequest;
 
 /* Who the caller is; written before the coordinator exists. */
 typedef struct DmuIdentity
@@ -127,7 +117,7 @@ typedef struct DmuStreak
 typedef struct DmuControl
 {
 	DmuControlHead head;
-	DmuRequest	request;
+	DmuRequest	request;		/* the caller, before the coordinator exists */
 	DmuIdentity identity;
 	pid_t		caller_pid;
 

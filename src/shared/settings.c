@@ -21,6 +21,7 @@
 #include "compat.h"
 #include "datamart_users.h"
 #include "parse.h"
+#include "request.h"
 #include "settings.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -409,7 +410,7 @@ dmu_settings_worker_target(int requested)
 int
 dmu_settings_max_users(int requested, int64 backlog)
 {
-	if (requested > 0)
+	if (requested != DMU_USERS_BY_SETTINGS)
 		return requested;
 	if (dmu_catchup_threshold > 0 && dmu_catchup_max_users > 0 &&
 		backlog >= dmu_catchup_threshold)

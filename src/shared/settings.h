@@ -74,8 +74,8 @@ extern void dmu_settings_apply_worker_settings(void);
 extern int	dmu_settings_worker_target(int requested);
 
 /*
- * How many datamart users a cycle takes at the most: "requested" if it is
- * positive, else catchup_max_users where a backlog of that size has reached
+ * How many datamart users a cycle takes at the most: "requested",
+ * or for DMU_USERS_BY_SETTINGS catchup_max_users where a backlog of that size has reached
  * catchup_threshold, else max_users_per_cycle.
  */
 extern int	dmu_settings_max_users(int requested, int64 backlog);

@@ -6,7 +6,7 @@
  *		A slot has one writer.  Other processes read it at any time: counters
  *		are single atomic words, and no reader needs two of them to agree.
  *
- *		This file knows no SQL, no transactions and no background workers.
+ *		This file runs no SQL and no transaction, and starts no process.
  *
  *-------------------------------------------------------------------------
  */

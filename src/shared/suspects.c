@@ -8,7 +8,7 @@
  *		the next cycle write down durably whom they are about to refresh; if the
  *		server crashes again, those are the suspects, and get a failure each.
  *
- *		This file knows nothing of warehouses, shared memory or workers.
+ *		This file knows neither warehouses nor shared memory.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,16 +34,10 @@ dmu_suspects_note(Oid users, const char *users_name, int worker,
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
-	DmuParam	params[5];
 
 	dmu_transaction_begin();
 	dmu_transaction_be_durable("local");
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param(INT4OID, Int32GetDatum(worker));
-	params[1] = dmu_param(INT8OID, Int64GetDatum(dimension_user_id));
-	params[2] = dmu_param(INT8OID, Int64GetDatum(cycle_id));
-	params[3] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[4] = dmu_param_text(users_name);
 	dmu_owner_run(&scope,
 				  "INSERT INTO %s.datamart_users_suspects"
 				  "  (users_oid, users_table, worker, dimension_user_id, cycle_id)"
@@ -51,7 +45,12 @@ dmu_suspects_note(Oid users, const char *users_name, int worker,
 				  " ON CONFLICT (users_oid, worker) DO UPDATE"
 				  "   SET dimension_user_id = excluded.dimension_user_id,"
 				  "       cycle_id = excluded.cycle_id",
-				  SPI_OK_INSERT, lengthof(params), params);
+				  SPI_OK_INSERT,
+				  DMU_PARAMS(dmu_param_int4(worker),
+							 dmu_param_int8(dimension_user_id),
+							 dmu_param_int8(cycle_id),
+							 dmu_param_oid(users),
+							 dmu_param_text(users_name)));
 	dmu_owner_leave(&scope);
 	dmu_transaction_commit(context);
 }
@@ -61,16 +60,15 @@ dmu_suspects_forget(Oid users, int worker)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
-	DmuParam	key[2];
 
 	dmu_transaction_begin();
 	dmu_owner_enter(&scope);
-	key[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	key[1] = dmu_param(INT4OID, Int32GetDatum(worker));
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_suspects"
 				  " WHERE users_oid = $1 AND worker = $2",
-				  SPI_OK_DELETE, lengthof(key), key);
+				  SPI_OK_DELETE,
+				  DMU_PARAMS(dmu_param_oid(users),
+							 dmu_param_int4(worker)));
 	dmu_owner_leave(&scope);
 	dmu_transaction_commit(context);
 }
@@ -81,19 +79,18 @@ dmu_suspects_settle(Oid users, const char *users_name, bool crashed,
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
-	DmuParam	params[2];
 	Suspect    *suspects;
 	int			nsuspects;
 	DmuError	error;
 
 	dmu_owner_enter(&scope);
-	params[0] = dmu_param(OIDOID, ObjectIdGetDatum(users));
-	params[1] = dmu_param_text(users_name);
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_suspects s"
 				  " WHERE s.users_oid = $1 OR (" DMU_ORPHANED("s") ")"
 				  " RETURNING dimension_user_id, cycle_id",
-				  SPI_OK_DELETE_RETURNING, lengthof(params), params);
+				  SPI_OK_DELETE_RETURNING,
+				  DMU_PARAMS(dmu_param_oid(users),
+							 dmu_param_text(users_name)));
 	nsuspects = crashed ? (int) SPI_processed : 0;
 	suspects = MemoryContextAlloc(context, Max(nsuspects, 1) * sizeof(Suspect));
 	for (int i = 0; i < nsuspects; i++)
