@@ -40,6 +40,9 @@
 /* True until the process is connected to its database. */
 static volatile sig_atomic_t connecting = true;
 
+/* True until it is as its caller's session is, too. */
+static bool starting = true;
+
 /* Since dmu_launch_clear_cancel(). */
 static volatile sig_atomic_t canceled = false;
 
@@ -164,8 +167,8 @@ dmu_launch_cancel_was_taken(void)
 }
 
 /*
- * emit_log_hook.  What ends a process before it is connected is FATAL, which
- * nobody can catch; without this it were to be found in the server log only.
+ * emit_log_hook.  What keeps a process from connecting is FATAL, which nobody
+ * can catch; without this it were to be found in the server log only.
  */
 static void
 keep_error(ErrorData *edata)
@@ -174,7 +177,7 @@ keep_error(ErrorData *edata)
 
 	if (previous_log_hook != NULL)
 		previous_log_hook(edata);
-	if (edata->elevel < ERROR || !connecting || control == NULL ||
+	if (edata->elevel < ERROR || !starting || control == NULL ||
 		dmu_queue_stop(control) != DMU_STOP_NONE)
 		return;
 
@@ -268,8 +271,6 @@ dmu_launch_assume_session(DmuControl *control)
 											  identity->authenticated_role,
 											  DMU_CONNECTION_FLAGS);
 	connecting = false;
-	if (emit_log_hook == keep_error)
-		emit_log_hook = previous_log_hook;
 	SetClientEncoding(GetDatabaseEncoding());
 
 	memcpy(&libraries, space, sizeof(Size));
@@ -287,6 +288,11 @@ dmu_launch_assume_session(DmuControl *control)
 
 	if (DMU_TRANSACTION_TIMEOUT != NULL)
 		SetConfigOption(DMU_TRANSACTION_TIMEOUT, "0", PGC_USERSET, PGC_S_SESSION);
+
+	/* A library may have put its own hook before ours, which stays then. */
+	starting = false;
+	if (emit_log_hook == keep_error)
+		emit_log_hook = previous_log_hook;
 }
 
 void

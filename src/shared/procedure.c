@@ -298,3 +298,16 @@ dmu_procedure_statement_timeout(Oid procedure)
 	ReleaseSysCache(tuple);
 	return timeout;
 }
+
+char *
+dmu_procedure_language(Oid procedure)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(procedure));
+	Oid			language;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for procedure %u", procedure);
+	language = ((Form_pg_proc) GETSTRUCT(tuple))->prolang;
+	ReleaseSysCache(tuple);
+	return get_language_name(language, false);
+}

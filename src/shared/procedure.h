@@ -23,4 +23,7 @@ extern Oid	dmu_procedure_resolve(Oid key_type, Oid *argtype);
  */
 extern int	dmu_procedure_statement_timeout(Oid procedure);
 
+/* The name of its language, palloc'd. */
+extern char *dmu_procedure_language(Oid procedure);
+
 #endif							/* DMU_PROCEDURE_H */
