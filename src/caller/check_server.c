@@ -98,7 +98,7 @@ dmu_check_worker_slots(DmuDoctor *doctor, DmuFinding *finding)
 							 taken + wanted);
 }
 
-char *
+char	   *
 dmu_check_worker_value(const char *name)
 {
 	int			guc_level = NewGUCNestLevel();

@@ -299,7 +299,7 @@ dmu_procedure_statement_timeout(Oid procedure)
 	return timeout;
 }
 
-char *
+char	   *
 dmu_procedure_language(Oid procedure)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(procedure));

@@ -143,11 +143,38 @@ for my $what ('dwh.dimension_users', 'dwh.datamartusers', 'pg_catalog.pg_authid'
 	  or diag("$stdout\n$stderr");
 }
 
-# The same where the worker comes too late to hold the extension itself.
+# The same where an error has taken the extension from the worker, so that the
+# server sees only one of the three waits: worker 2 waits for the one who drops,
+# he for the coordinator, and that one for worker 2.
 recover(2);
-behave($node, 'w', 1, q(DO $do$ BEGIN IF current_setting('application_name') LIKE '% worker 2' THEN RAISE EXCEPTION 'no'; END IF; END $do$));
-behave($node, 'w', 2, q(DO $do$ BEGIN IF current_setting('application_name') LIKE '% worker 2' THEN RAISE EXCEPTION 'no'; END IF; END $do$));
-is($node->safe_psql('w', "SELECT status FROM datamart_users_run_cycle(NULL, 2)"), 'completed', 'a cycle with failures');
+$node->safe_psql('w', 'CREATE SEQUENCE dwh.attempts');
+behave($node, 'w', $_, <<'SQL') for 1, 2;
+DO $do$
+BEGIN
+	IF current_setting('application_name') LIKE '% worker 2' THEN
+		IF nextval('dwh.attempts') = 1 THEN
+			RAISE EXCEPTION 'once more' USING ERRCODE = '40001';
+		END IF;
+		PERFORM pg_advisory_xact_lock(77);
+	END IF;
+END $do$
+SQL
+$gate = hold_gate($node, 'w');
+$dropper = hold_locks('SELECT pg_advisory_xact_lock(77)');
+$caller = start_psql($node, 'w', $run);
+wait_for_gate($node, 'w', 1);
+wait_until_blocked('datamart_users cycle % worker 2');
+my $log = -s $node->logfile;
+$dropper->query_until(qr/dropping/, "\\echo dropping\nDROP EXTENSION datamart_users;\nCOMMIT;\n");
+wait_for_sql($node, 'w', q(SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'object' AND NOT granted), 'somebody wants to drop the extension');
+open_gate($gate);
+(undef, $stdout, $stderr) = finish($caller);
+is(sqlstate($stderr), '55000', 'an invisible deadlock with the coordinator: the cycle ends with an error');
+wait_for_idle($node);
+wait_for_sql($node, 'w', q(SELECT count(*) = 0 FROM pg_extension WHERE extname = 'datamart_users'), 'the extension is dropped');
+like(slurp_file($node->logfile, $log), qr/lets somebody drop the extension/, 'because the coordinator has got out of the way');
+is($node->safe_psql('w', 'SELECT count(*) FROM dwh.dimension_users WHERE modified'), '0', 'what was at work is committed');
+$dropper->quit;
 
 # When it ends.
 recover();
