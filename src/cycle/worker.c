@@ -91,10 +91,8 @@ must_stop(DmuWorker *run)
 }
 
 static void
-set_timeout_error(DmuWorker *run, DmuLimit limit)
+set_timeout_error(DmuError *error, DmuLimit limit, int call_limit)
 {
-	DmuError   *error = &run->error;
-
 	if (limit == DMU_LIMIT_USER)
 		dmu_error_set(error, ERRCODE_QUERY_CANCELED,
 					  "canceling refresh due to datamart_users.user_timeout",
@@ -105,19 +103,16 @@ set_timeout_error(DmuWorker *run, DmuLimit limit)
 		dmu_error_set(error, ERRCODE_QUERY_CANCELED,
 					  "canceling refresh due to statement_timeout",
 					  psprintf("The limit for one CALL of the procedure is %d ms.",
-							   dmu_refresh_call_limit(run->refresher)),
+							   call_limit),
 					  NULL);
 }
 
-/* Adds to an error of the procedure what its author should know. */
-static void
-explain_failure(DmuWorker *run, DmuLimit out_of_time)
+void
+dmu_worker_explain(DmuError *error, DmuLimit out_of_time, int call_limit)
 {
-	DmuError   *error = &run->error;
-
 	if (out_of_time != DMU_LIMIT_NONE &&
 		error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		set_timeout_error(run, out_of_time);
+		set_timeout_error(error, out_of_time, call_limit);
 	else if (error->hint[0] != '\0')
 		return;
 	else if (error->sqlerrcode == ERRCODE_INVALID_TRANSACTION_TERMINATION)
@@ -151,7 +146,8 @@ handle_failure(DmuWorker *run, const DmuQueueEntry *entry,
 	}
 
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
-	explain_failure(run, out_of_time);
+	dmu_worker_explain(&run->error, out_of_time,
+					   dmu_refresh_call_limit(run->refresher));
 	if (dmu_trouble_ends_cycle(control, &run->error, probe))
 	{
 		dmu_queue_stop_with_error(control, DMU_STOP_FAILED, &run->error);
@@ -335,7 +331,8 @@ worker_exit(int code, Datum arg)
 
 	AbortOutOfAnyTransaction();
 	MemoryContextSwitchTo(TopMemoryContext);
-	set_timeout_error(run, dmu_timers_out_of_time());
+	set_timeout_error(&run->error, dmu_timers_out_of_time(),
+					  dmu_refresh_call_limit(run->refresher));
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
 	dmu_record_failure(run->control, run->number, id, &run->error, true);
 	dmu_slot_end(run->control, run->slot, DMU_FAILED);

@@ -46,7 +46,7 @@ static bool starting = true;
 /* Since dmu_launch_clear_cancel(). */
 static volatile sig_atomic_t canceled = false;
 
-/* Whose process this one is, and as which number. */
+/* Whose process this one is, and as which number; a rehearsal is alone. */
 static DmuControl *own_control = NULL;
 static int	own_number = 0;
 
@@ -96,7 +96,8 @@ dmu_launch_register(dsm_handle handle, int number,
 					BackgroundWorkerHandle **worker)
 {
 	BackgroundWorker entry;
-	bool		coordinator = (number == DMU_COORDINATOR);
+	const char *kind = number == DMU_REHEARSAL ? "rehearsal" :
+	number == DMU_COORDINATOR ? "coordinator" : "worker";
 
 	memset(&entry, 0, sizeof(entry));
 	entry.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -106,12 +107,9 @@ dmu_launch_register(dsm_handle handle, int number,
 	entry.bgw_notify_pid = MyProcPid;
 	memcpy(entry.bgw_extra, &number, sizeof(number));
 	strlcpy(entry.bgw_library_name, DMU_LIBRARY, sizeof(entry.bgw_library_name));
-	strlcpy(entry.bgw_function_name,
-			coordinator ? "dmu_coordinator_main" : "dmu_worker_main",
-			sizeof(entry.bgw_function_name));
-	strlcpy(entry.bgw_type,
-			coordinator ? "datamart_users coordinator" : "datamart_users worker",
-			sizeof(entry.bgw_type));
+	snprintf(entry.bgw_function_name, sizeof(entry.bgw_function_name),
+			 "dmu_%s_main", kind);
+	snprintf(entry.bgw_type, sizeof(entry.bgw_type), "datamart_users %s", kind);
 	snprintf(entry.bgw_name, sizeof(entry.bgw_name), "%s %d of database %u",
 			 entry.bgw_type, number, MyDatabaseId);
 
@@ -216,6 +214,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 	dsm_segment *seg;
 	DmuControlHead *head;
 	DmuControl *control;
+	DmuSlot    *slot;
 
 	pqsignal(SIGINT, handle_cancel);
 	pqsignal(SIGTERM, die);
@@ -229,7 +228,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 	control = dmu_queue_whole(head);
 	if (control == NULL)
 	{
-		if (*number == DMU_COORDINATOR)
+		if (*number <= DMU_COORDINATOR)
 			pg_atomic_write_u32(&head->refused, 1);
 		ereport(LOG,
 				(errmsg("datamart_users: the library was replaced after the process that starts this one had loaded it"),
@@ -238,12 +237,12 @@ dmu_launch_attach(Datum main_arg, int *number)
 	}
 
 	/* In this order; see request_stop() in queue.c. */
-	Assert(*number >= 1 && *number <= control->nslots);
 	own_control = control;
-	own_number = *number;
+	own_number = Max(*number, DMU_COORDINATOR);
 	before_shmem_exit(launch_exit, (Datum) 0);
-	pg_atomic_write_u32(&dmu_slot(control, *number)->pid, MyProcPid);
-	pg_atomic_write_u32(&dmu_slot(control, *number)->live_pid, MyProcPid);
+	slot = dmu_slot(control, own_number);
+	pg_atomic_write_u32(&slot->pid, MyProcPid);
+	pg_atomic_write_u32(&slot->live_pid, MyProcPid);
 	pg_memory_barrier();
 
 	/*
@@ -251,7 +250,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 	 * gives back the cycle lock after that.  So whoever enters too late for
 	 * the coordinator of the next cycle to see it sees the flag.
 	 */
-	if (*number != DMU_COORDINATOR &&
+	if (*number > DMU_COORDINATOR &&
 		(!dmu_directory_join(control->head.database, control->request.users) ||
 		 dmu_queue_stop(control) != DMU_STOP_NONE))
 		return NULL;

@@ -41,6 +41,13 @@
 #define BACKLOG_MAX \
 	((int64) ((MaxAllocSize - ARR_OVERHEAD_NONULLS(1)) / sizeof(int64)))
 
+/*
+ * All names are qualified: the text is run with the caller's search_path, as
+ * what is behind his views and policies has to be, and by persons with theirs.
+ */
+#define EQUAL "OPERATOR(pg_catalog.=)"
+#define LESS "OPERATOR(pg_catalog.<)"
+
 /* What differs between the text to run and the text to read. */
 typedef struct QueryParts
 {
@@ -104,19 +111,19 @@ append_counts(StringInfo buf, const DmuWarehouse *warehouse,
 	if (parts->array == NULL)
 		appendStringInfo(buf,
 						 "        SELECT w.id,\n"
-						 "               count(*) AS action_count,\n"
-						 "               max(f." DMU_COL_ACTION_AT ") AS last_action_at\n"
+						 "               pg_catalog.count(*) AS action_count,\n"
+						 "               pg_catalog.max(f." DMU_COL_ACTION_AT ") AS last_action_at\n"
 						 "        FROM %s\n"
-						 "        JOIN %s AS f ON f." DMU_COL_FACT_KEY " = w.id\n"
+						 "        JOIN %s AS f ON f." DMU_COL_FACT_KEY " " EQUAL " w.id\n"
 						 "        GROUP BY w.id\n",
 						 parts->ids, warehouse->facts_name);
 	else
 		appendStringInfo(buf,
 						 "        SELECT f." DMU_COL_FACT_KEY "::bigint AS id,\n"
-						 "               count(*) AS action_count,\n"
-						 "               max(f." DMU_COL_ACTION_AT ") AS last_action_at\n"
+						 "               pg_catalog.count(*) AS action_count,\n"
+						 "               pg_catalog.max(f." DMU_COL_ACTION_AT ") AS last_action_at\n"
 						 "        FROM %s AS f\n"
-						 "        WHERE f." DMU_COL_FACT_KEY " = ANY (%s)\n"
+						 "        WHERE f." DMU_COL_FACT_KEY " " EQUAL " ANY (%s)\n"
 						 "        GROUP BY f." DMU_COL_FACT_KEY "\n",
 						 warehouse->facts_name, parts->array);
 	appendStringInfo(buf,
@@ -136,14 +143,14 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 						   "SELECT a.id AS dimension_user_id,\n"
 						   "       CASE");
 	for (int i = 0; i < DMU_NRECENCY; i++)
-		appendStringInfo(&buf, "%s WHEN a.last_action_at >= CURRENT_DATE - %s THEN %d\n",
+		appendStringInfo(&buf, "%s WHEN a.last_action_at OPERATOR(pg_catalog.>=) (CURRENT_DATE OPERATOR(pg_catalog.-) %s) THEN %d\n",
 						 i == 0 ? "" : "           ", parts->days[i], i + 1);
 	appendStringInfo(&buf,
 					 "            ELSE %d\n"
 					 "       END AS recency_class,\n"
 					 "       CASE", DMU_NRECENCY + 1);
 	for (int i = 0; i < DMU_NACTIVITY; i++)
-		appendStringInfo(&buf, "%s WHEN a.action_count > %s THEN %d\n",
+		appendStringInfo(&buf, "%s WHEN a.action_count OPERATOR(pg_catalog.>) %s THEN %d\n",
 						 i == 0 ? "" : "           ", parts->thresholds[i], i + 1);
 
 	/*
@@ -154,15 +161,15 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 					 "            ELSE %d\n"
 					 "       END AS activity_class,\n"
 					 "       a.action_count,\n"
-					 "       CASE WHEN a.last_action_at < '4700-01-01 BC' THEN '-infinity'\n"
-					 "            WHEN a.last_action_at < '9999-12-31' THEN a.last_action_at::timestamptz\n"
+					 "       CASE WHEN a.last_action_at " LESS " '4700-01-01 BC' THEN '-infinity'\n"
+					 "            WHEN a.last_action_at " LESS " '9999-12-31' THEN a.last_action_at::timestamp with time zone\n"
 					 "            WHEN a.last_action_at IS NOT NULL THEN 'infinity'\n"
 					 "       END AS last_action_at\n"
 					 "FROM (\n"
 					 "%s"
 					 "    SELECT p.id,\n"
-					 "           max(p.action_count) AS action_count,\n"
-					 "           max(p.last_action_at) AS last_action_at\n"
+					 "           pg_catalog.max(p.action_count) AS action_count,\n"
+					 "           pg_catalog.max(p.last_action_at) AS last_action_at\n"
 					 "    FROM (\n",
 					 DMU_NACTIVITY + 1, parts->with);
 	append_counts(&buf, warehouse, parts);
@@ -191,12 +198,12 @@ without_held(const DmuBacklog *backlog)
 	initStringInfo(&buf);
 	appendStringInfoString(&buf,
 						   "\n          AND NOT EXISTS (\n"
-						   "              SELECT FROM unnest('{");
+						   "              SELECT FROM pg_catalog.unnest('{");
 	for (int i = 0; i < backlog->nheld; i++)
 		appendStringInfo(&buf, "%s" INT64_FORMAT, i == 0 ? "" : ",", backlog->held[i]);
 	appendStringInfoString(&buf,
 						   "}'::bigint[]) AS held (id)\n"
-						   "              WHERE held.id = u." DMU_COL_USER_KEY "\n"
+						   "              WHERE held.id " EQUAL " u." DMU_COL_USER_KEY "\n"
 						   "          )");
 	return buf.data;
 }
@@ -382,7 +389,7 @@ make_plan(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 	const char *limit = add_param(params, PARAM_LIMIT, INT4OID,
 								  Int32GetDatum(max_users));
 
-	parts.ids = psprintf("unnest(%s) AS w (id)", array);
+	parts.ids = psprintf("pg_catalog.unnest(%s) AS w (id)", array);
 	parts.array = as_array ? array : NULL;
 	parts.limit = max_users != DMU_WHOLE_BACKLOG ? limit : NULL;
 	for (int i = 0; i < DMU_NRECENCY; i++)

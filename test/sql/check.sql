@@ -24,7 +24,7 @@ CREATE INDEX facts_idx ON dwh.facts (action_dimension_id_user, action_at);
 ANALYZE dwh.dimension_users, dwh.facts;
 
 SELECT item, status FROM datamart_users_check();
-SELECT count(*) AS hints FROM datamart_users_check() WHERE hint IS NOT NULL;
+SELECT count(*) AS hints FROM datamart_users_check() WHERE hint IS NOT NULL AND hint NOT LIKE '%datamart_users_try()%';
 
 --
 -- Indexes.
@@ -470,7 +470,7 @@ SELECT format('ALTER TABLE %s OWNER TO regress_dmu_check_owner', oid::regclass)
  WHERE relname LIKE 'datamart\_users%' AND relkind IN ('r', 'v')
    AND relnamespace = 'public'::regnamespace
 \gexec
-SELECT format('ALTER FUNCTION %s OWNER TO regress_dmu_check_owner', oid::regprocedure)
+SELECT format('ALTER ROUTINE %s OWNER TO regress_dmu_check_owner', oid::regprocedure)
   FROM pg_proc
  WHERE proname LIKE 'datamart\_users%'
    AND pronamespace = 'public'::regnamespace
