@@ -92,6 +92,7 @@ static void
 abandon(DmuControl *control, BackgroundWorkerHandle *process)
 {
 	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz woken = 0;
 
 	dmu_queue_request_stop(control, DMU_STOP_CANCEL);
 	HOLD_INTERRUPTS();
@@ -100,7 +101,7 @@ abandon(DmuControl *control, BackgroundWorkerHandle *process)
 									   DMU_CANCEL_WAIT))
 	{
 		sleep_on_latch();
-		dmu_queue_wake(&control->head);
+		dmu_queue_wake_again(&control->head, &woken);
 	}
 	RESUME_INTERRUPTS();
 }
