@@ -120,26 +120,7 @@ launch_cycle(OwnCycle *cycle, const DmuRequest *request)
 static void
 raise_terminated(DmuControl *control)
 {
-	if (pg_atomic_read_u32(&control->head.refused) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the library of datamart_users was replaced after this session had loaded it"),
-				 errdetail("New processes load the new library, which lays out the shared memory in another way."),
-				 errhint("Reconnect, and call the function again.")));
-
-	/* It has left word of why it could not connect. */
-	if (control->error.sqlerrcode != 0 &&
-		dmu_queue_phase(control) == DMU_PHASE_CREATED)
-	{
-		DmuError	error = control->error;
-
-		if (error.hint[0] == '\0')
-			strlcpy(error.hint,
-					"The processes of a cycle connect to the database anew, as the role that this session logged in as. datamart_users_check() looks at what that takes.",
-					sizeof(error.hint));
-		dmu_error_raise(&error);
-	}
-
+	dmu_launch_raise_not_started(control);
 	ereport(ERROR,
 			(errcode(ERRCODE_ADMIN_SHUTDOWN),
 			 errmsg("the coordinator of the cycle was terminated"),

@@ -12,6 +12,7 @@
 #include "finish.h"
 
 #include "blockers.h"
+#include "cancel.h"
 #include "errors.h"
 #include "history.h"
 #include "miscadmin.h"
@@ -130,9 +131,9 @@ void
 dmu_finish_commit(DmuControl *control, MemoryContext context)
 {
 	dmu_timers_finish(control);
-	dmu_launch_clear_cancel();
+	dmu_cancel_clear();
 	dmu_transaction_commit(context);
-	if (dmu_launch_cancel_was_taken())
+	if (dmu_cancel_was_taken())
 		pg_atomic_write_u32(&control->not_replicated, 1);
 }
 

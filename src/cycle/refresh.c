@@ -63,9 +63,9 @@ struct DmuRefresher
 	DmuFlag    *flag;
 	SPIPlanPtr	call;
 	DmuStage	stage;
+	bool		rehearsal;		/* nothing is committed */
 	int			procedure_timeout;	/* its own statement_timeout, or -1 */
 	int			call_limit;		/* of the last CALL, milliseconds; 0 = none */
-	bool		rehearsal;		/* nothing is committed */
 	MemoryContext context;
 	char		statement[DMU_QUALIFIED_NAME_LEN + 64];
 	int			statement_id_at;	/* where its argument begins */

@@ -28,6 +28,7 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "cancel.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -63,14 +64,6 @@ static volatile sig_atomic_t out_of_time = DMU_LIMIT_NONE;
  */
 static volatile TimestampTz canceled_at = 0;
 
-static void
-cancel_refresh(void)
-{
-	InterruptPending = true;
-	QueryCancelPending = true;
-	SetLatch(MyLatch);
-}
-
 /* In a handler: cancels, or terminates what has not heeded that. */
 static void
 insist(void)
@@ -82,7 +75,10 @@ insist(void)
 	if (TimestampDifferenceExceeds(canceled_at, now, DMU_CANCEL_GRACE))
 		kill(MyProcPid, SIGTERM);
 	else
-		cancel_refresh();
+	{
+		dmu_cancel_request();
+		SetLatch(MyLatch);
+	}
 }
 
 static void

@@ -20,6 +20,7 @@
 #include "launch.h"
 
 #include "access/xact.h"
+#include "cancel.h"
 #include "compat.h"
 #include "directory.h"
 #include "errors.h"
@@ -37,16 +38,10 @@
 
 #define DMU_LIBRARY "datamart_users"
 
-/* True until the process is connected to its database. */
-static volatile sig_atomic_t connecting = true;
-
 /* True until it is as its caller's session is, too. */
 static bool starting = true;
 
-/* Since dmu_launch_clear_cancel(). */
-static volatile sig_atomic_t canceled = false;
-
-/* Whose process this one is, and as which number; a rehearsal is alone. */
+/* Whose process this one is, and the number of its slot. */
 static DmuControl *own_control = NULL;
 static int	own_number = 0;
 
@@ -132,39 +127,6 @@ dmu_launch_any_running(BackgroundWorkerHandle **workers, int nworkers)
 }
 
 /*
- * SIGINT.  A refresh can be cancelled like the query of a client.  A process
- * that is only about to connect has nothing to go on with, and may already
- * wait for a lock on a catalog.
- */
-static void
-handle_cancel(SIGNAL_ARGS)
-{
-	int			save_errno = errno;
-
-	if (connecting)
-		ProcDiePending = true;
-	else
-		QueryCancelPending = true;
-	canceled = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
-	errno = save_errno;
-}
-
-void
-dmu_launch_clear_cancel(void)
-{
-	canceled = false;
-	QueryCancelPending = false;
-}
-
-bool
-dmu_launch_cancel_was_taken(void)
-{
-	return canceled && !QueryCancelPending;
-}
-
-/*
  * emit_log_hook.  What keeps a process from connecting is FATAL, which nobody
  * can catch; without this it were to be found in the server log only.
  */
@@ -216,7 +178,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 	DmuControl *control;
 	DmuSlot    *slot;
 
-	pqsignal(SIGINT, handle_cancel);
+	dmu_cancel_init();
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
@@ -239,8 +201,8 @@ dmu_launch_attach(Datum main_arg, int *number)
 	/* In this order; see request_stop() in queue.c. */
 	own_control = control;
 	own_number = Max(*number, DMU_COORDINATOR);
-	before_shmem_exit(launch_exit, (Datum) 0);
 	slot = dmu_slot(control, own_number);
+	before_shmem_exit(launch_exit, (Datum) 0);
 	pg_atomic_write_u32(&slot->pid, MyProcPid);
 	pg_atomic_write_u32(&slot->live_pid, MyProcPid);
 	pg_memory_barrier();
@@ -269,7 +231,7 @@ dmu_launch_assume_session(DmuControl *control)
 	BackgroundWorkerInitializeConnectionByOid(control->head.database,
 											  identity->authenticated_role,
 											  DMU_CONNECTION_FLAGS);
-	connecting = false;
+	dmu_cancel_connected();
 	SetClientEncoding(GetDatabaseEncoding());
 
 	memcpy(&libraries, space, sizeof(Size));
@@ -302,4 +264,28 @@ dmu_launch_announce(DmuControl *control, int number)
 	snprintf(name, sizeof(name), "datamart_users cycle " INT64_FORMAT " worker %d",
 			 control->head.cycle_id, number);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+}
+
+void
+dmu_launch_raise_not_started(DmuControl *control)
+{
+	if (pg_atomic_read_u32(&control->head.refused) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the library of datamart_users was replaced after this session had loaded it"),
+				 errdetail("New processes load the new library, which lays out the shared memory in another way."),
+				 errhint("Reconnect, and call the function again.")));
+
+	/* It has left word of why it could not connect. */
+	if (control->error.sqlerrcode != 0 &&
+		dmu_queue_phase(control) == DMU_PHASE_CREATED)
+	{
+		DmuError	error = control->error;
+
+		if (error.hint[0] == '\0')
+			strlcpy(error.hint,
+					"The processes of a cycle connect to the database anew, as the role that this session logged in as. datamart_users_check() looks at what that takes.",
+					sizeof(error.hint));
+		dmu_error_raise(&error);
+	}
 }

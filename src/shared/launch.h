@@ -42,13 +42,6 @@ extern bool dmu_launch_any_running(BackgroundWorkerHandle **workers,
 								   int nworkers);
 
 /*
- * Forgets a cancel that is pending in this process; and, some time later: has
- * there been another one, and has somebody taken it?
- */
-extern void dmu_launch_clear_cancel(void);
-extern bool dmu_launch_cancel_was_taken(void);
-
-/*
  * For the main function of a new process: signals, control segment (mapped
  * until exit), the directory of workers, slot.  NULL if the cycle is over
  * already, or about to be.
@@ -65,5 +58,12 @@ extern void dmu_launch_assume_session(DmuControl *control);
 
 /* Shows cycle and worker number as application_name. */
 extern void dmu_launch_announce(DmuControl *control, int number);
+
+/*
+ * In the backend that started the process of slot 1, when that has ended
+ * before its time: raises the reason, if it is known to have come from its
+ * start.
+ */
+extern void dmu_launch_raise_not_started(DmuControl *control);
 
 #endif							/* DMU_LAUNCH_H */
