@@ -295,8 +295,38 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	dmu_transaction_limit_waits();
 	dmu_owner_protect();
 	dmu_transaction_be_durable(control->identity.synchronous_commit);
-	dmu_history_end(&end, dmu_history_retention);
+	dmu_history_end(&end);
 	dmu_finish_commit(control, context);
+}
+
+/*
+ * In a transaction of its own, as its errors are no errors of the cycle.  What
+ * stays this time goes after the next cycle.
+ */
+static void
+remove_old_history(DmuControl *control)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuError   *error = palloc(sizeof(DmuError));
+
+	PG_TRY();
+	{
+		dmu_transaction_begin();
+		dmu_transaction_limit_waits();
+		dmu_history_remove_old(control->request.users, dmu_history_retention);
+		dmu_finish_commit(control, context);
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(error, context);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("datamart_users cycle " INT64_FORMAT ": could not remove old history: %s",
+						control->head.cycle_id, error->message)));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	pfree(error);
 }
 
 static void
@@ -334,6 +364,7 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 	{
 		write_history(control, &result);
 		log_summary(&result);
+		remove_old_history(control);
 	}
 	RESUME_CANCEL_INTERRUPTS();
 }

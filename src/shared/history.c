@@ -221,41 +221,8 @@ insert_slowest(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	}
 }
 
-/*
- * What is older goes; that of others is for their own cycles to remove, unless
- * there can be none any more.
- */
-static void
-apply_retention(const DmuOwnerScope *scope, Oid users, int retention)
-{
-	DmuParam	params[] = {
-		dmu_param_oid(users),
-		dmu_param_interval((int64) retention * USECS_PER_SEC)
-	};
-
-	if (retention <= 0)
-		return;
-	dmu_owner_run(scope,
-				  "DELETE FROM %s.datamart_users_cycles c"
-				  " WHERE c.started_at < now() - $2 AND c.status <> 'running'"
-				  "   AND (c.users_oid = $1 OR " NO_USERS_TABLE("c") ")",
-				  SPI_OK_DELETE, lengthof(params), params);
-	dmu_owner_run(scope,
-				  "DELETE FROM %s.datamart_users_failures f"
-				  " WHERE f.last_failed_at < now() - $2"
-				  "   AND f.users_oid <> $1"
-				  "   AND " NO_USERS_TABLE("f"),
-				  SPI_OK_DELETE, lengthof(params), params);
-	dmu_owner_run(scope,
-				  "DELETE FROM %s.datamart_users_contention c"
-				  " WHERE c.last_deferred_at < now() - $2"
-				  "   AND c.users_oid <> $1"
-				  "   AND " NO_USERS_TABLE("c"),
-				  SPI_OK_DELETE, lengthof(params), params);
-}
-
 void
-dmu_history_end(const DmuCycleEnd *end, int retention)
+dmu_history_end(const DmuCycleEnd *end)
 {
 	DmuOwnerScope scope;
 
@@ -269,7 +236,42 @@ dmu_history_end(const DmuCycleEnd *end, int retention)
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_suspects WHERE users_oid = $1",
 				  SPI_OK_DELETE, DMU_PARAMS(dmu_param_oid(end->users)));
-	apply_retention(&scope, end->users, retention);
+	dmu_owner_leave(&scope);
+}
+
+/*
+ * What is older goes; that of others is for their own cycles to remove, unless
+ * there can be none any more.
+ */
+void
+dmu_history_remove_old(Oid users, int retention)
+{
+	DmuOwnerScope scope;
+	DmuParam	params[] = {
+		dmu_param_oid(users),
+		dmu_param_interval((int64) retention * USECS_PER_SEC)
+	};
+
+	if (retention <= 0)
+		return;
+	dmu_owner_enter(&scope);
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_cycles c"
+				  " WHERE c.started_at < now() - $2 AND c.status <> 'running'"
+				  "   AND (c.users_oid = $1 OR " NO_USERS_TABLE("c") ")",
+				  SPI_OK_DELETE, lengthof(params), params);
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_failures f"
+				  " WHERE f.last_failed_at < now() - $2"
+				  "   AND f.users_oid <> $1"
+				  "   AND " NO_USERS_TABLE("f"),
+				  SPI_OK_DELETE, lengthof(params), params);
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_contention c"
+				  " WHERE c.last_deferred_at < now() - $2"
+				  "   AND c.users_oid <> $1"
+				  "   AND " NO_USERS_TABLE("c"),
+				  SPI_OK_DELETE, lengthof(params), params);
 	dmu_owner_leave(&scope);
 }
 

@@ -54,12 +54,14 @@ extern int	dmu_history_mark_aborted(const int64 *cycle_ids, int ncycles,
 /* Adds the row of a new cycle and returns its id. */
 extern int64 dmu_history_begin(const DmuCycleStart *start);
 
+/* Writes down how a cycle ended. */
+extern void dmu_history_end(const DmuCycleEnd *end);
+
 /*
- * Writes down how a cycle ended, and removes what is older than
- * "retention" seconds (0 = nothing) of this datamart, and of those whose users
- * table is gone.
+ * Removes what is older than "retention" seconds (0 = nothing) of a datamart,
+ * and of those whose users table is gone.
  */
-extern void dmu_history_end(const DmuCycleEnd *end, int retention);
+extern void dmu_history_remove_old(Oid users, int retention);
 
 /*
  * The row of a cycle, false if there is none; as committed now, whatever

@@ -234,7 +234,9 @@ for my $what ('pg_extension', 'pg_authid', 'pg_proc', 'datamart_users_cycles', '
 	$gate = hold_gate($node, 'w', 1);
 	$caller = start_psql($node, 'w', $run, name => 'caller');
 	wait_for_gate($node, 'w', 1);
-	$locker = hold_locks("LOCK TABLE $what IN ACCESS EXCLUSIVE MODE");
+	# A worker at the gate has read the users table, and not updated it.
+	my $mode = $what eq 'dwh.dimension_users' ? 'SHARE' : 'ACCESS EXCLUSIVE';
+	$locker = hold_locks("LOCK TABLE $what IN $mode MODE");
 	open_gate($gate);
 	$start = time;
 	kill 'INT', $caller->{pid};
