@@ -43,12 +43,12 @@ my $psql = sub {
 	is($client->full_result(0), 0, $what) or diag($stderr);
 };
 
-# The connection of the page's \connect is to be the same.
-s/^\\connect warehouse$/\\connect "dbname=warehouse"/m for $before, $after;
+# To the server of the test.
+s/^\\connect warehouse$/\\connect -/m for $before, $after;
 $psql->($before, 'sections 1 to 4 run');
 like($stdout, qr/^processed\|/m, 'the rehearsal would refresh somebody');
 is($node->safe_psql('warehouse', 'SELECT count(*) FROM dwh.badges'), '0', 'and has changed nothing');
-is($node->safe_psql('warehouse', q(SELECT current_setting('datamart_users.catchup_max_users') || ' ' || current_setting('datamart_users.procedure'))),
+is($node->safe_psql('warehouse', q(LOAD 'datamart_users'; SELECT current_setting('datamart_users.catchup_max_users') || ' ' || current_setting('datamart_users.procedure'))),
 	'40000 dwh.refresh_datamart_user', 'the settings are those of the script');
 
 $psql->("SET datamart_users.error_on_failure = on; SET datamart_users.progress_interval = 0; CALL datamart_users_run();", 'the call');
