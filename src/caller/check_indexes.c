@@ -10,6 +10,8 @@
  */
 #include "check.h"
 
+#include <ctype.h>
+
 #include "catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -307,13 +309,20 @@ has_storage(char kind)
 		kind == RELKIND_PARTITIONED_TABLE;
 }
 
-#define FACTS_COLUMNS DMU_COL_FACT_KEY ", " DMU_COL_ACTION_AT
+/* What the facts want to be indexed by, as CREATE INDEX has it. */
+static char *
+facts_columns(const DmuDoctor *doctor)
+{
+	return psprintf("%s, %s", doctor->warehouse.facts_user.quoted,
+					doctor->warehouse.facts_time.quoted);
+}
 
 void
 dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding)
 {
 	Oid			facts = doctor->warehouse.facts;
 	const char *name = doctor->warehouse.facts_name;
+	char	   *columns;
 	List	   *parts;
 	Part	   *root;
 	ListCell   *lc;
@@ -323,13 +332,16 @@ dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding)
 		finding->detail = "not looked at, for want of a facts table";
 		return;
 	}
+	columns = facts_columns(doctor);
 	if (!has_storage(get_rel_relkind(facts)))
 	{
-		finding->detail = psprintf("not looked at: the tables behind %s need an index on (" FACTS_COLUMNS ")", name);
+		finding->detail = psprintf("not looked at: the tables behind %s need an index on (%s)",
+								   name, columns);
 		return;
 	}
 
-	parts = find_parts(doctor->context, facts, DMU_COL_FACT_KEY, DMU_COL_ACTION_AT);
+	parts = find_parts(doctor->context, facts, doctor->warehouse.facts_user.name,
+					   doctor->warehouse.facts_time.name);
 	if (parts == NIL)
 		elog(ERROR, "cache lookup failed for relation %u", facts);
 	root = linitial(parts);
@@ -352,7 +364,7 @@ dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding)
 		doctor->npartitions > list_length(doctor->partitions_without);
 	if (!doctor->facts_index_attached)
 		doctor->facts_index_statements =
-			index_statements(parts, FACTS_COLUMNS, "user_action_at", false);
+			index_statements(parts, columns, "user_action_at", false);
 
 	if (doctor->facts_partitioned && doctor->npartitions == 0)
 		finding->detail = psprintf("none needed, %s has no partitions", name);
@@ -362,7 +374,8 @@ dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding)
 	else
 	{
 		finding->status = "warning";
-		finding->detail = psprintf("no index on %s (" FACTS_COLUMNS "): the prioritisation has to read the facts themselves", name);
+		finding->detail = psprintf("no index on %s (%s): the prioritisation has to read the facts themselves",
+								   name, columns);
 		finding->hint = doctor->facts_index_statements;
 	}
 }
@@ -383,8 +396,9 @@ dmu_check_facts_partitions(DmuDoctor *doctor, DmuFinding *finding)
 	else if (nwithout > 0)
 	{
 		finding->status = "warning";
-		finding->detail = psprintf("%d of %d partitions lack the index on (" FACTS_COLUMNS "): %s",
+		finding->detail = psprintf("%d of %d partitions lack the index on (%s): %s",
 								   nwithout, doctor->npartitions,
+								   facts_columns(doctor),
 								   dmu_catalog_list(doctor->partitions_without, false));
 		finding->hint = doctor->facts_index_statements;
 	}
@@ -405,6 +419,7 @@ dmu_check_users_index(DmuDoctor *doctor, DmuFinding *finding)
 {
 	Oid			users = doctor->warehouse.users;
 	const char *name = doctor->warehouse.users_name;
+	const DmuColumn *key = &doctor->warehouse.users_key;
 	List	   *parts;
 	Part	   *root;
 
@@ -415,11 +430,12 @@ dmu_check_users_index(DmuDoctor *doctor, DmuFinding *finding)
 	}
 	if (!has_storage(get_rel_relkind(users)))
 	{
-		finding->detail = psprintf("not looked at: the table behind %s needs an index on " DMU_COL_USER_KEY, name);
+		finding->detail = psprintf("not looked at: the table behind %s needs an index on %s",
+								   name, key->quoted);
 		return;
 	}
 
-	parts = find_parts(doctor->context, users, DMU_COL_USER_KEY, NULL);
+	parts = find_parts(doctor->context, users, key->name, NULL);
 	if (parts == NIL)
 		elog(ERROR, "cache lookup failed for relation %u", users);
 	root = linitial(parts);
@@ -429,8 +445,27 @@ dmu_check_users_index(DmuDoctor *doctor, DmuFinding *finding)
 		return;
 	}
 	finding->status = "warning";
-	finding->detail = psprintf("no index on %s (" DMU_COL_USER_KEY "): each refresh reads the whole table to clear one flag", name);
-	finding->hint = index_statements(parts, DMU_COL_USER_KEY, "key", true);
+	finding->detail = psprintf("no index on %s (%s): each refresh reads the whole table to clear one flag",
+							   name, key->quoted);
+	finding->hint = index_statements(parts, key->quoted, "key", true);
+}
+
+/* A regular expression that finds the column, as a word, in an expression. */
+static char *
+column_pattern(const DmuColumn *column)
+{
+	StringInfoData pattern;
+
+	initStringInfo(&pattern);
+	appendStringInfoString(&pattern, "(?<![\\w$\"])");
+	for (const char *p = column->quoted; *p != '\0'; p++)
+	{
+		if (!IS_HIGHBIT_SET(*p) && !isalnum((unsigned char) *p) && *p != '_')
+			appendStringInfoChar(&pattern, '\\');
+		appendStringInfoChar(&pattern, *p);
+	}
+	appendStringInfoString(&pattern, "(?![\\w$\"])");
+	return pattern.data;
 }
 
 /*
@@ -446,7 +481,7 @@ dmu_check_flag_index(DmuDoctor *doctor, DmuFinding *finding)
 	char	   *index;
 
 	values[0] = ObjectIdGetDatum(doctor->warehouse.users);
-	values[1] = CStringGetTextDatum("\\m" DMU_COL_MODIFIED "\\M");
+	values[1] = CStringGetTextDatum(column_pattern(&doctor->warehouse.users_flag));
 	dmu_catalog_begin(&query, doctor->context,
 					  "SELECT format('%I.%I', n.nspname, c.relname)"
 					  "  FROM pg_index AS i"
