@@ -14,6 +14,8 @@
 
 #include "postgres.h"
 
+#include "access/transam.h"
+
 /*
  * SQL: a row of one of our tables, by its alias, that stands under the name $2
  * and under an oid that is not $1, nor that of anything that could be another
@@ -28,8 +30,17 @@
 	"        FROM pg_class r" \
 	"        JOIN pg_attribute a ON a.attrelid = r.oid" \
 	"        JOIN pg_type t ON t.oid = a.atttypid" \
-	"       WHERE r.oid = " alias ".users_oid AND r.relkind IN ('r', 'p', 'v', 'f')" \
+	"       WHERE r.oid = " alias ".users_oid AND r.oid >= " CppAsString2(FirstNormalObjectId) \
+	"         AND r.relkind IN ('r', 'p', 'v', 'f')" \
 	"         AND a.attnum > 0 AND NOT a.attisdropped) IS NOT TRUE"
+
+/*
+ * SQL, to read only: a row of ours that is of the datamart with that oid and
+ * name, or will be once it has been adopted.  Of any, where the oid is 0.
+ */
+#define DMU_OF_DATAMART(alias, oid, name) \
+	"(" oid " = 0::oid OR " alias ".users_oid = " oid \
+	" OR " alias ".users_table = " name ")"
 
 /* The failures. */
 extern void dmu_adopt_failures(Oid users, const char *users_name);

@@ -248,6 +248,12 @@ dmu_warehouse_find_users(void)
 	return OidIsValid(namespace) ? get_relname_relid(name, namespace) : InvalidOid;
 }
 
+char *
+dmu_warehouse_name(Oid relation)
+{
+	return get_rel_name(relation) == NULL ? NULL : qualified_relation(relation);
+}
+
 DmuWarehouse *
 dmu_warehouse_resolve_again(Oid users)
 {

@@ -58,6 +58,9 @@ extern void dmu_warehouse_examine_procedure(DmuWarehouse *warehouse);
  */
 extern Oid	dmu_warehouse_find_users(void);
 
+/* The qualified and quoted name of a relation, NULL if it has gone. */
+extern char *dmu_warehouse_name(Oid relation);
+
 /*
  * The same as dmu_warehouse_resolve() in a process of a cycle, whose datamart
  * is settled: raises 55000 if users_table leads to another relation by now.
