@@ -114,7 +114,7 @@ find_dead_cycle(const DmuDoctor *doctor, const DmuOwnerScope *scope)
 		if (dead == NULL)
 			break;
 		earlier->value = SPI_getbinval(SPI_tuptable->vals[0],
-									  SPI_tuptable->tupdesc, 2, &isnull);
+									   SPI_tuptable->tupdesc, 2, &isnull);
 		earlier->isnull = isnull;
 	}
 	return dead;

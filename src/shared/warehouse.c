@@ -248,7 +248,7 @@ dmu_warehouse_find_users(void)
 	return OidIsValid(namespace) ? get_relname_relid(name, namespace) : InvalidOid;
 }
 
-char *
+char	   *
 dmu_warehouse_name(Oid relation)
 {
 	return get_rel_name(relation) == NULL ? NULL : qualified_relation(relation);
