@@ -188,7 +188,7 @@ for my $bad (q(), q("), q(""), q(a.b), q("a"."b"), q(a b), q(a, b), q( "a" b))
 }
 is(query('w', [ @settings, columns(users_flag => " $sql{users_flag} ") ], 'SELECT count(*) FROM datamart_users_queue()'), '6', 'blanks around it');
 is(query('w', [ @settings, columns(facts_user => quoted("${long}and more")) ], 'SELECT count(*) FROM datamart_users_queue()'), '6', 'more than a name can have is cut off, as in SQL');
-$node->safe_psql('w', 'ALTER TABLE wh.countries ADD "weird.name" boolean DEFAULT true, ADD "FLAG" boolean, ADD flag boolean DEFAULT true');
+$node->safe_psql('w', 'ALTER TABLE wh.countries ADD "weird.name" boolean DEFAULT true, ADD "FLAG" boolean, ADD flag boolean DEFAULT true, ADD flag2 boolean');
 is(query('w', [ @settings, columns(users_flag => '"weird.name"') ], 'SELECT count(*) FROM datamart_users_queue()'), '6', 'a dot in quotes');
 is(query('w', [ @settings, columns(users_flag => 'FLAG') ], 'SELECT count(*) FROM datamart_users_queue()'), '6', 'folded without quotes');
 is(query('w', [ @settings, columns(users_flag => '"FLAG"') ], 'SELECT count(*) FROM datamart_users_queue()'), '0', 'and not with them');
@@ -244,7 +244,7 @@ sub doctor
 	return query('w', [ @settings, @more ], "SELECT status, detail, hint FROM datamart_users_check() WHERE item = '$item'");
 }
 
-$node->safe_psql('w', 'CREATE INDEX waiting ON wh.countries ((1)) WHERE ' . $sql{users_flag} . '; CREATE INDEX not_waiting ON wh.countries ((1)) WHERE "FLAG"');
+$node->safe_psql('w', 'CREATE INDEX waiting ON wh.countries ((1)) WHERE ' . $sql{users_flag} . '; CREATE INDEX not_waiting ON wh.countries ((1)) WHERE "FLAG"; CREATE INDEX of_flag2 ON wh.countries ((1)) WHERE flag2');
 is(doctor('facts index'), "warning|no index on wh.facts ($sql{facts_user}, $sql{facts_time}): the prioritisation has to read the facts themselves|CREATE INDEX CONCURRENTLY facts_user_action_at_idx ON wh.facts ($sql{facts_user}, $sql{facts_time});", 'no index on the facts');
 like(doctor('flag index'), qr/^warning\|wh\.waiting alone/, 'an index by the flag');
 like(doctor('flag index', columns(users_flag => 'flag')), qr/^ok\|none/, 'is none by another flag');
