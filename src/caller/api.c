@@ -11,7 +11,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "datamart_users.h"
+#include "api.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -95,12 +95,8 @@ get_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 	return (usec + 999) / 1000;
 }
 
-/*
- * The caller's transaction must hold nothing that a worker could wait for,
- * and must be one that could write.
- */
-static void
-check_transaction(const char *function)
+void
+dmu_api_check_transaction(const char *function)
 {
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -127,9 +123,8 @@ check_transaction(const char *function)
 				 errhint("Set default_transaction_read_only to off in this session.")));
 }
 
-/* The warehouse; raises the errors of a cycle that could not work. */
-static DmuWarehouse *
-check_warehouse(void)
+DmuWarehouse *
+dmu_api_check_warehouse(void)
 {
 	DmuWarehouse *warehouse;
 
@@ -155,8 +150,8 @@ make_request(FunctionCallInfo fcinfo, const char *function,
 	request->time_limit = get_interval_arg(fcinfo, 2, "time_limit",
 										   dmu_cycle_time_limit);
 	request->caller_waits = caller_waits;
-	check_transaction(function);
-	warehouse = check_warehouse();
+	dmu_api_check_transaction(function);
+	warehouse = dmu_api_check_warehouse();
 	request->users = warehouse->users;
 	strlcpy(request->users_name, warehouse->users_name,
 			sizeof(request->users_name));

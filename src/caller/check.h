@@ -64,6 +64,9 @@ extern void dmu_check_users_index(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_flag_index(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_statistics(DmuDoctor *doctor, DmuFinding *finding);
 
+/* In check_replication.c, as the caller. */
+extern void dmu_check_publications(DmuDoctor *doctor, DmuFinding *finding);
+
 /* In check_server.c: settings, and what the server has for a cycle. */
 extern void dmu_check_worker_slots(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_connections(DmuDoctor *doctor, DmuFinding *finding);

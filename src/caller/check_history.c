@@ -167,7 +167,11 @@ dmu_check_last_cycle(DmuDoctor *doctor, DmuFinding *finding)
 								 own_schema(doctor));
 	}
 	else if (id == NULL)
-		finding->detail = "there was none yet";
+	{
+		finding->detail = "there was none yet; a rehearsal shows what one would do, and rolls back";
+		finding->hint = psprintf("SELECT * FROM %s.datamart_users_try();",
+								 own_schema(doctor));
+	}
 	else if (strcmp(status, "failed") == 0 || strcmp(status, "aborted") == 0)
 	{
 		finding->status = strcmp(status, "failed") == 0 ? "error" : "warning";

@@ -22,7 +22,9 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "parser/parsetree.h"
 #include "prepared.h"
+#include "rewrite/rewriteHandler.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -197,11 +199,71 @@ dmu_flag_is_set(DmuFlag *flag, int64 dimension_user_id)
 	return is_set_in_result();
 }
 
+/* True if a rule has something else done in the place of an update. */
+static bool
+update_is_replaced(Relation relation)
+{
+	for (int i = 0; relation->rd_rules != NULL && i < relation->rd_rules->numLocks; i++)
+	{
+		if (relation->rd_rules->rules[i]->event == CMD_UPDATE &&
+			relation->rd_rules->rules[i]->isInstead)
+			return true;
+	}
+	return false;
+}
+
+/* The only relation that an updatable view selects from, or InvalidOid. */
+static Oid
+relation_below(Relation view)
+{
+	Query	   *query = get_view_query(view);
+	List	   *from = query->jointree->fromlist;
+	RangeTblEntry *entry;
+
+	if (list_length(from) != 1 || !IsA(linitial(from), RangeTblRef))
+		return InvalidOid;
+	entry = rt_fetch(linitial_node(RangeTblRef, from)->rtindex, query->rtable);
+	return entry->rtekind == RTE_RELATION ? entry->relid : InvalidOid;
+}
+
+/*
+ * True if FOR NO KEY UPDATE locks the row that our UPDATE will update.  Where
+ * a trigger or a rule does the update, only that knows which row it is; and
+ * what a view joins, groups or unites, the server refuses to lock, or locks in
+ * part, or does not lock without a word.
+ */
+static bool
+locks_what_it_updates(Oid relid)
+{
+	Relation	relation;
+	bool		direct;
+	Oid			below = InvalidOid;
+	bool		is_view;
+
+	check_stack_depth();
+	relation = relation_open(relid, AccessShareLock);
+	is_view = relation->rd_rel->relkind == RELKIND_VIEW;
+	direct = !update_is_replaced(relation) &&
+		!(is_view && relation->trigdesc != NULL &&
+		  relation->trigdesc->trig_update_instead_row);
+	if (direct && is_view)
+		below = relation_below(relation);
+	relation_close(relation, NoLock);
+
+	if (!direct || !is_view)
+		return direct;
+	return OidIsValid(below) && locks_what_it_updates(below);
+}
+
 bool
 dmu_flag_lock(DmuFlag *flag, int64 dimension_user_id)
 {
-	int			guc_level = begin_short_waits();
+	int			guc_level;
 
+	if (!locks_what_it_updates(flag->warehouse->users))
+		return dmu_flag_is_set(flag, dimension_user_id);
+
+	guc_level = begin_short_waits();
 	dmu_prepared_run(flag->lock, Int64GetDatum(dimension_user_id),
 					 SPI_OK_SELECT);
 	AtEOXact_GUC(false, guc_level);

@@ -37,7 +37,8 @@ extern bool dmu_flag_is_set(DmuFlag *flag, int64 dimension_user_id);
 /*
  * The same, and locks the row until the end of the transaction.  Waits for
  * others a second at the most; raises 55P03 then, or 40001 if the row has
- * changed since the snapshot.
+ * changed since the snapshot.  Locks nothing where that would not be the row
+ * to update: a view or a table that is updated by an INSTEAD OF trigger or rule.
  */
 extern bool dmu_flag_lock(DmuFlag *flag, int64 dimension_user_id);
 

@@ -32,6 +32,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "directory.h"
 #include "errors.h"
 #include "miscadmin.h"
@@ -41,6 +42,7 @@
 #include "transaction.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/snapmgr.h"
 
 /* Attempts for one datamart user; the last one locks first. */
@@ -58,6 +60,7 @@ struct DmuRefresher
 	DmuFlag    *flag;
 	SPIPlanPtr	call;
 	DmuStage	stage;
+	bool		rehearsal;		/* nothing is committed */
 	MemoryContext context;
 	char		statement[DMU_QUALIFIED_NAME_LEN + 64];
 	int			statement_id_at;	/* where its argument begins */
@@ -129,13 +132,20 @@ dmu_refresh_prepare(const DmuWarehouse *warehouse)
 	return refresher;
 }
 
+void
+dmu_refresh_rehearse(DmuRefresher *refresher)
+{
+	refresher->rehearsal = true;
+}
+
 const char *
 dmu_refresh_statement(DmuRefresher *refresher, int64 dimension_user_id)
 {
 	char	   *argument = refresher->statement + refresher->statement_id_at;
 	int			length = pg_lltoa(dimension_user_id, argument);
 
-	strcpy(argument + length, ")");
+	argument[length] = ')';
+	argument[length + 1] = '\0';
 	return refresher->statement;
 }
 
@@ -165,11 +175,35 @@ begin_transaction(const DmuWarehouse *warehouse)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
+/*
+ * Does what a commit would do up to where it can fail for the refresh, in that
+ * order, and rolls back.  Not a commit with an error at its end: libraries that
+ * work in other servers commit there first.
+ */
 static void
-commit_transaction(const DmuRefresher *refresher)
+rehearse_commit(const DmuRefresher *refresher)
+{
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		AfterTriggerFireDeferred();
+	} while (PreCommit_Portals(false));
+	dmu_rewrites_check();
+	dmu_residue_undo();
+	AbortOutOfAnyTransaction();
+	MemoryContextSwitchTo(refresher->context);
+}
+
+static void
+end_transaction(const DmuRefresher *refresher)
 {
 	PopActiveSnapshot();
 	SPI_finish();
+	if (refresher->rehearsal)
+	{
+		rehearse_commit(refresher);
+		return;
+	}
 	EndTransactionBlock(false);
 	dmu_transaction_commit(refresher->context);
 }
@@ -223,7 +257,7 @@ refresh_and_commit(DmuRefresher *refresher, int64 dimension_user_id,
 
 	refresher->stage = DMU_STAGE_CALL;
 	dmu_flag_verify(refresher->flag, dimension_user_id, &update);
-	commit_transaction(refresher);
+	end_transaction(refresher);
 }
 
 static bool
@@ -282,7 +316,7 @@ attempt(DmuRefresher *refresher, int64 dimension_user_id, bool lock_first,
 			outcome = DMU_PROCESSED;
 		}
 		else
-			commit_transaction(refresher);
+			end_transaction(refresher);
 	}
 	PG_CATCH();
 	{

@@ -36,6 +36,12 @@ typedef enum DmuStage
 extern DmuRefresher *dmu_refresh_prepare(const DmuWarehouse *warehouse);
 
 /*
+ * From here on nothing is committed: every refresh goes as far as its commit,
+ * deferred triggers and all else that can fail included, and is rolled back.
+ */
+extern void dmu_refresh_rehearse(DmuRefresher *refresher);
+
+/*
  * Refreshes one datamart user and clears its flag, in transactions of its
  * own: none may be open.  Raises nothing short of FATAL: if the outcome is
  * DMU_FAILED, "error" says why; for DMU_DEFERRED it has the last collision.

@@ -99,12 +99,9 @@ set_timeout_error(DmuError *error)
 				  NULL);
 }
 
-/* Adds to an error of the procedure what its author should know. */
-static void
-explain_failure(DmuWorker *run, bool out_of_time)
+void
+dmu_worker_explain(DmuError *error, bool out_of_time)
 {
-	DmuError   *error = &run->error;
-
 	if (out_of_time && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		set_timeout_error(error);
 	else if (error->hint[0] != '\0')
@@ -140,7 +137,7 @@ handle_failure(DmuWorker *run, const DmuQueueEntry *entry, bool out_of_time,
 	}
 
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
-	explain_failure(run, out_of_time);
+	dmu_worker_explain(&run->error, out_of_time);
 	if (dmu_trouble_ends_cycle(control, &run->error, probe))
 	{
 		dmu_queue_stop_with_error(control, DMU_STOP_FAILED, &run->error);

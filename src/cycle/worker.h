@@ -38,4 +38,10 @@ extern void dmu_worker_second_turn(DmuWorker *worker);
 /* Tells the log what came of it. */
 extern void dmu_worker_end(DmuWorker *worker);
 
+/*
+ * Adds to an error of a refresh what the author of the procedure should know;
+ * "out_of_time": user_timeout was over.
+ */
+extern void dmu_worker_explain(DmuError *error, bool out_of_time);
+
 #endif							/* DMU_WORKER_H */

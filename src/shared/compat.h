@@ -134,6 +134,15 @@ dmu_find_setting(const char *name)
 #endif
 }
 
+/* Since 18 a grouped query refers to what it groups by in an entry of its own. */
+#if PG_VERSION_NUM >= 180000
+#define dmu_group_expression(entry, column) \
+	((entry)->rtekind == RTE_GROUP ? \
+	 (Node *) list_nth((entry)->groupexprs, (column) - 1) : NULL)
+#else
+#define dmu_group_expression(entry, column) NULL
+#endif
+
 /* 19 hands the state of EXPLAIN to the planner. */
 #if PG_VERSION_NUM >= 190000
 #define dmu_pg_plan_query(query, sql, options, params) \

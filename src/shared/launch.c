@@ -79,7 +79,8 @@ dmu_launch_register(dsm_handle handle, int number,
 					BackgroundWorkerHandle **worker)
 {
 	BackgroundWorker entry;
-	bool		coordinator = (number == DMU_COORDINATOR);
+	const char *kind = number == DMU_REHEARSAL ? "rehearsal" :
+	number == DMU_COORDINATOR ? "coordinator" : "worker";
 
 	memset(&entry, 0, sizeof(entry));
 	entry.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -89,12 +90,9 @@ dmu_launch_register(dsm_handle handle, int number,
 	entry.bgw_notify_pid = MyProcPid;
 	memcpy(entry.bgw_extra, &number, sizeof(number));
 	strlcpy(entry.bgw_library_name, DMU_LIBRARY, sizeof(entry.bgw_library_name));
-	strlcpy(entry.bgw_function_name,
-			coordinator ? "dmu_coordinator_main" : "dmu_worker_main",
-			sizeof(entry.bgw_function_name));
-	strlcpy(entry.bgw_type,
-			coordinator ? "datamart_users coordinator" : "datamart_users worker",
-			sizeof(entry.bgw_type));
+	snprintf(entry.bgw_function_name, sizeof(entry.bgw_function_name),
+			 "dmu_%s_main", kind);
+	snprintf(entry.bgw_type, sizeof(entry.bgw_type), "datamart_users %s", kind);
 	snprintf(entry.bgw_name, sizeof(entry.bgw_name), "%s %d of database %u",
 			 entry.bgw_type, number, MyDatabaseId);
 
@@ -117,6 +115,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 	dsm_segment *seg;
 	DmuControlHead *head;
 	DmuControl *control;
+	DmuSlot    *slot;
 
 	/* A refresh can be cancelled like the query of a client. */
 	pqsignal(SIGINT, StatementCancelHandler);
@@ -131,7 +130,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 	control = dmu_queue_whole(head);
 	if (control == NULL)
 	{
-		if (*number == DMU_COORDINATOR)
+		if (*number <= DMU_COORDINATOR)
 			pg_atomic_write_u32(&head->refused, 1);
 		ereport(LOG,
 				(errmsg("datamart_users: the library was replaced after the process that starts this one had loaded it"),
@@ -144,13 +143,13 @@ dmu_launch_attach(Datum main_arg, int *number)
 	 * gives back the cycle lock after that.  So whoever enters too late for
 	 * the coordinator of the next cycle to see it sees the flag.
 	 */
-	if (*number != DMU_COORDINATOR &&
+	if (*number > DMU_COORDINATOR &&
 		(!dmu_directory_join(control->head.database, control->request.users) ||
 		 dmu_queue_stop(control) != DMU_STOP_NONE))
 		return NULL;
 
-	Assert(*number >= 1 && *number <= control->nslots);
-	pg_atomic_write_u32(&dmu_slot(control, *number)->pid, MyProcPid);
+	slot = dmu_slot(control, Max(*number, DMU_COORDINATOR));
+	pg_atomic_write_u32(&slot->pid, MyProcPid);
 	return control;
 }
 

@@ -17,6 +17,9 @@
 /* Worker number of the coordinator; the others count on from 2. */
 #define DMU_COORDINATOR 1
 
+/* A process that belongs to no cycle; it has the only slot of its segment. */
+#define DMU_REHEARSAL 0
+
 /* Bytes that dmu_launch_save_session() will need. */
 extern Size dmu_launch_session_size(void);
 

@@ -102,6 +102,19 @@ dmu_owner_role(void)
 				 errhint("Run CREATE EXTENSION %s.", DMU_EXTENSION_NAME)));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
+
+	/* Who was given the tables need not have been given the schema. */
+	if (dmu_schema_aclcheck(schema, owner, ACL_USAGE) != ACLCHECK_OK)
+	{
+		const char *schema_name = quote_identifier(get_namespace_name(schema));
+
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the owner of the tables of extension \"%s\" may not look into its schema %s",
+						DMU_EXTENSION_NAME, schema_name),
+				 errhint("Run GRANT USAGE ON SCHEMA %s TO %s;", schema_name,
+						 quote_identifier(GetUserNameFromId(owner, false)))));
+	}
 	return owner;
 }
 

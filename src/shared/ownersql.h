@@ -24,7 +24,10 @@ typedef struct DmuOwnerScope
 	char	   *schema;			/* the same, quoted */
 } DmuOwnerScope;
 
-/* The role that owns the extension's tables; 55000 if there is none. */
+/*
+ * The role that owns the extension's tables; 55000 if there is none, 42501 if
+ * it may not look into their schema.
+ */
 extern Oid	dmu_owner_role(void);
 
 /*

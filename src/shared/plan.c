@@ -52,18 +52,13 @@ analyze(const char *sql, ParamListInfo params)
 {
 	int			nparams = params == NULL ? 0 : params->numParams;
 	Oid		   *types = palloc(Max(nparams, 1) * sizeof(Oid));
-	int			nest_level = NewGUCNestLevel();
 	List	   *queries;
 
 	for (int i = 0; i < nparams; i++)
 		types[i] = params->params[i].ptype;
 
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
 	queries = pg_analyze_and_rewrite_fixedparams(linitial_node(RawStmt, pg_parse_query(sql)),
 												 sql, types, nparams, NULL);
-	AtEOXact_GUC(false, nest_level);
 	return linitial_node(Query, queries);
 }
 

@@ -18,10 +18,11 @@ typedef struct DmuPlan DmuPlan;
 
 /*
  * Plans one SELECT with the current role's rights; the planner knows the
- * values of the parameters that are constant.  Names and operators without a
- * schema mean the server's own; what a view or a policy behind the query runs
- * finds the session's search_path.  Needs a transaction and an active
- * snapshot.  Palloc'd in a context below the current one.
+ * values of the parameters that are constant.  Parsed, planned and run with the
+ * session's search_path, so that what a view or a policy behind the query runs
+ * finds what it would in a statement of the caller's; the text has to qualify
+ * its names and operators.  Needs a transaction and an active snapshot.
+ * Palloc'd in a context below the current one.
  *
  * "parallel" allows parallel workers.
  */

@@ -41,6 +41,13 @@
 #define BACKLOG_MAX \
 	((int64) ((MaxAllocSize - ARR_OVERHEAD_NONULLS(1)) / sizeof(int64)))
 
+/*
+ * All names are qualified: the text is run with the caller's search_path, as
+ * what is behind his views and policies has to be, and by persons with theirs.
+ */
+#define EQUAL "OPERATOR(pg_catalog.=)"
+#define LESS "OPERATOR(pg_catalog.<)"
+
 /* What differs between the text to run and the text to read. */
 typedef struct QueryParts
 {
@@ -107,19 +114,19 @@ append_counts(StringInfo buf, const DmuWarehouse *warehouse,
 	if (parts->array == NULL)
 		appendStringInfo(buf,
 						 "        SELECT w.id,\n"
-						 "               count(*) AS action_count,\n"
-						 "               max(f.%s) AS last_action_at\n"
+						 "               pg_catalog.count(*) AS action_count,\n"
+						 "               pg_catalog.max(f.%s) AS last_action_at\n"
 						 "        FROM %s\n"
-						 "        JOIN %s AS f ON f.%s = w.id\n"
+						 "        JOIN %s AS f ON f.%s " EQUAL " w.id\n"
 						 "        GROUP BY w.id\n",
 						 time, parts->ids, warehouse->facts_name, user);
 	else
 		appendStringInfo(buf,
 						 "        SELECT f.%s::bigint AS id,\n"
-						 "               count(*) AS action_count,\n"
-						 "               max(f.%s) AS last_action_at\n"
+						 "               pg_catalog.count(*) AS action_count,\n"
+						 "               pg_catalog.max(f.%s) AS last_action_at\n"
 						 "        FROM %s AS f\n"
-						 "        WHERE f.%s = ANY (%s)\n"
+						 "        WHERE f.%s " EQUAL " ANY (%s)\n"
 						 "        GROUP BY f.%s\n",
 						 user, time, warehouse->facts_name, user, parts->array,
 						 user);
@@ -140,14 +147,14 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 						   "SELECT a.id AS dimension_user_id,\n"
 						   "       CASE");
 	for (int i = 0; i < DMU_NRECENCY; i++)
-		appendStringInfo(&buf, "%s WHEN a.last_action_at >= CURRENT_DATE - %s THEN %d\n",
+		appendStringInfo(&buf, "%s WHEN a.last_action_at OPERATOR(pg_catalog.>=) (CURRENT_DATE OPERATOR(pg_catalog.-) %s) THEN %d\n",
 						 i == 0 ? "" : "           ", parts->days[i], i + 1);
 	appendStringInfo(&buf,
 					 "            ELSE %d\n"
 					 "       END AS recency_class,\n"
 					 "       CASE", DMU_NRECENCY + 1);
 	for (int i = 0; i < DMU_NACTIVITY; i++)
-		appendStringInfo(&buf, "%s WHEN a.action_count > %s THEN %d\n",
+		appendStringInfo(&buf, "%s WHEN a.action_count OPERATOR(pg_catalog.>) %s THEN %d\n",
 						 i == 0 ? "" : "           ", parts->thresholds[i], i + 1);
 
 	/*
@@ -158,15 +165,15 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 					 "            ELSE %d\n"
 					 "       END AS activity_class,\n"
 					 "       a.action_count,\n"
-					 "       CASE WHEN a.last_action_at < '4700-01-01 BC' THEN '-infinity'\n"
-					 "            WHEN a.last_action_at < '9999-12-31' THEN a.last_action_at::timestamptz\n"
+					 "       CASE WHEN a.last_action_at " LESS " '4700-01-01 BC' THEN '-infinity'\n"
+					 "            WHEN a.last_action_at " LESS " '9999-12-31' THEN a.last_action_at::timestamp with time zone\n"
 					 "            WHEN a.last_action_at IS NOT NULL THEN 'infinity'\n"
 					 "       END AS last_action_at\n"
 					 "FROM (\n"
 					 "%s"
 					 "    SELECT p.id,\n"
-					 "           max(p.action_count) AS action_count,\n"
-					 "           max(p.last_action_at) AS last_action_at\n"
+					 "           pg_catalog.max(p.action_count) AS action_count,\n"
+					 "           pg_catalog.max(p.last_action_at) AS last_action_at\n"
 					 "    FROM (\n",
 					 DMU_NACTIVITY + 1, parts->with);
 	append_counts(&buf, warehouse, parts);
@@ -195,12 +202,12 @@ without_held(const DmuWarehouse *warehouse, const DmuBacklog *backlog)
 	initStringInfo(&buf);
 	appendStringInfoString(&buf,
 						   "\n          AND NOT EXISTS (\n"
-						   "              SELECT FROM unnest('{");
+						   "              SELECT FROM pg_catalog.unnest('{");
 	for (int i = 0; i < backlog->nheld; i++)
 		appendStringInfo(&buf, "%s" INT64_FORMAT, i == 0 ? "" : ",", backlog->held[i]);
 	appendStringInfo(&buf,
 					 "}'::bigint[]) AS held (id)\n"
-					 "              WHERE held.id = u.%s\n"
+					 "              WHERE held.id " EQUAL " u.%s\n"
 					 "          )",
 					 warehouse->users_key.quoted);
 	return buf.data;
@@ -392,7 +399,7 @@ make_plan(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 	const char *limit = add_param(params, PARAM_LIMIT, INT4OID,
 								  Int32GetDatum(max_users));
 
-	parts.ids = psprintf("unnest(%s) AS w (id)", array);
+	parts.ids = psprintf("pg_catalog.unnest(%s) AS w (id)", array);
 	parts.array = as_array ? array : NULL;
 	parts.limit = max_users != DMU_WHOLE_BACKLOG ? limit : NULL;
 	for (int i = 0; i < DMU_NRECENCY; i++)

@@ -113,6 +113,19 @@ typedef struct DmuStreak
 	int			probes;			/* those of them taken from the tail */
 } DmuStreak;
 
+/* A rehearsal, which has a control segment of its own and is no cycle. */
+typedef struct DmuRehearsal
+{
+	bool		wanted;			/* the caller: it is for dimension_user_id */
+	bool		tried;			/* false: there is nobody to refresh */
+	bool		modified;		/* false: there was nothing to do */
+	int64		dimension_user_id;	/* the caller, or the first of the queue */
+	DmuOutcome	outcome;
+	int64		usec;			/* what the refresh took, microseconds */
+	int64		nheld;			/* if nobody was: datamart users under
+								 * back-off */
+} DmuRehearsal;
+
 typedef struct DmuControl
 {
 	DmuControlHead head;
@@ -149,6 +162,9 @@ typedef struct DmuControl
 
 	/* With DMU_PHASE_FINISHED; coordinator. */
 	DmuCycleResult result;
+
+	/* The same; the process of the rehearsal.  Its error is "error". */
+	DmuRehearsal rehearsal;
 
 	int32		nslots;
 	Size		session_offset; /* the caller's settings and libraries */

@@ -97,7 +97,7 @@ is($node->safe_psql('w', q(SELECT has_schema_privilege('bob', 'dwh', 'USAGE'))),
 for my $call (
 	'datamart_users_run_cycle()', 'datamart_users_start_cycle()', 'datamart_users_wait_cycle(1)',
 	'datamart_users_cancel_cycle()', 'datamart_users_queue()', 'datamart_users_priority_query()',
-	'datamart_users_retry()')
+	'datamart_users_retry()', 'datamart_users_try()')
 {
 	(undef, undef, $stderr) = run_psql($node, 'w', "SELECT $call", user => 'nobody');
 	is(sqlstate($stderr), '42501', "PUBLIC may not call $call");

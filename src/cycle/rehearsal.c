@@ -1,0 +1,227 @@
+/*-------------------------------------------------------------------------
+ *
+ * rehearsal.c
+ *		The background worker that refreshes one datamart user and rolls back.
+ *
+ *		Who sets a warehouse up wants to know what a cycle would do before one
+ *		does it.  So this is a worker in all that a refresh can notice: it
+ *		becomes the caller, has the same settings, timers, statements and
+ *		checks, but for the commit; refresh.c has that difference.
+ *
+ *		It belongs to no cycle, so it takes none of their locks, writes nothing
+ *		into the extension's tables, and may run beside one.  To the cycle it
+ *		is another session, and the other way round.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "rehearsal.h"
+
+#include "access/xact.h"
+#include "errors.h"
+#include "executor/spi.h"
+#include "failures.h"
+#include "launch.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "priority.h"
+#include "refresh.h"
+#include "settings.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "timers.h"
+#include "transaction.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "worker.h"
+
+typedef struct Rehearsal
+{
+	DmuControl *control;
+	DmuRehearsal *result;
+	MemoryContext context;		/* lasts as long as the process */
+	DmuWarehouse *warehouse;
+	DmuRefresher *refresher;
+	TimestampTz started_at;		/* the refresh; 0 = it has not */
+	DmuError	error;
+} Rehearsal;
+
+/* DmuQueueRowConsumer */
+static void
+take_first(const DmuQueueRow *row, void *arg)
+{
+	DmuRehearsal *result = (DmuRehearsal *) arg;
+
+	result->dimension_user_id = row->dimension_user_id;
+	result->tried = true;
+}
+
+/* Whom a cycle would take first now. */
+static void
+choose(Rehearsal *run)
+{
+	DmuFailure *failures;
+	DmuBacklog	backlog;
+	int			nfailures;
+	int64	   *held;
+	int			nheld;
+
+	XactIsoLevel = XACT_REPEATABLE_READ;
+	dmu_warehouse_lock(run->warehouse);
+	nfailures = dmu_failures_list(run->warehouse->users, &failures);
+	held = dmu_failures_held(failures, nfailures, &nheld);
+	dmu_priority_look(run->warehouse, held, nheld, &backlog);
+	run->result->nheld = backlog.nheld;
+	dmu_priority_run(run->warehouse, &backlog, 1, take_first, run->result);
+}
+
+static void
+prepare(Rehearsal *run)
+{
+	dmu_transaction_begin();
+	MemoryContextSwitchTo(run->context);
+	run->warehouse = dmu_warehouse_resolve_again(run->control->request.users);
+	if (run->result->wanted)
+		run->result->tried = true;
+	else
+		choose(run);
+	dmu_transaction_commit(run->context);
+	if (!run->result->tried)
+		return;
+
+	/* The prioritisation of a cycle does not have these. */
+	dmu_transaction_begin();
+	dmu_settings_apply_worker_settings();
+	run->refresher = dmu_refresh_prepare(run->warehouse);
+	dmu_refresh_rehearse(run->refresher);
+	dmu_transaction_commit(run->context);
+}
+
+/* There was nothing to do: is there such a datamart user at all? */
+static void
+look_for_row(Rehearsal *run)
+{
+	const char *users_name = run->warehouse->users_name;
+	Oid			type = INT8OID;
+	Datum		id = Int64GetDatum(run->result->dimension_user_id);
+
+	dmu_transaction_begin();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_execute_with_args(psprintf("SELECT FROM %s WHERE %s OPERATOR(pg_catalog.=) $1",
+									   users_name,
+									   run->warehouse->users_key.quoted),
+							  1, &type, &id, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for a datamart user");
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no datamart user " INT64_FORMAT " in %s",
+						run->result->dimension_user_id, users_name),
+				 errhint("datamart_users_queue() shows some that are modified.")));
+	PopActiveSnapshot();
+	SPI_finish();
+	dmu_transaction_commit(run->context);
+}
+
+static void
+finish_refresh(Rehearsal *run, DmuOutcome outcome)
+{
+	run->result->outcome = outcome;
+	run->result->modified = (outcome != DMU_SKIPPED);
+	run->result->usec = Max(GetCurrentTimestamp() - run->started_at, 0);
+	if (outcome == DMU_FAILED || outcome == DMU_DEFERRED)
+		run->control->error = run->error;
+	dmu_slot_set_state(dmu_slot(run->control, DMU_COORDINATOR), DMU_WORKER_DONE);
+}
+
+static void
+refresh(Rehearsal *run)
+{
+	DmuQueueEntry entry = {.dimension_user_id = run->result->dimension_user_id};
+	DmuOutcome	outcome;
+	bool		out_of_time;
+
+	debug_query_string = dmu_refresh_statement(run->refresher,
+											   entry.dimension_user_id);
+	pgstat_report_activity(STATE_RUNNING, debug_query_string);
+	dmu_slot_begin(dmu_slot(run->control, DMU_COORDINATOR), &entry);
+	run->started_at = GetCurrentTimestamp();
+
+	HOLD_CANCEL_INTERRUPTS();
+	dmu_timers_begin(dmu_user_timeout);
+	RESUME_CANCEL_INTERRUPTS();
+	outcome = dmu_refresh(run->refresher, entry.dimension_user_id, NULL,
+						  &run->error);
+	HOLD_CANCEL_INTERRUPTS();
+	out_of_time = dmu_timers_end();
+	if (outcome == DMU_FAILED)
+		dmu_worker_explain(&run->error, out_of_time);
+	finish_refresh(run, outcome);
+	RESUME_CANCEL_INTERRUPTS();
+
+	debug_query_string = NULL;
+	pgstat_report_stat(false);
+	if (outcome == DMU_SKIPPED)
+		look_for_row(run);
+}
+
+/*
+ * before_shmem_exit callback: a procedure that does not heed user_timeout
+ * takes its process along, and the caller is to know.
+ */
+static void
+rehearsal_exit(int code, Datum arg)
+{
+	Rehearsal  *run = (Rehearsal *) DatumGetPointer(arg);
+
+	if (run->started_at == 0 || !dmu_timers_out_of_time() ||
+		dmu_queue_phase(run->control) == DMU_PHASE_FINISHED)
+		return;
+	dmu_error_set(&run->error, ERRCODE_QUERY_CANCELED, "", NULL, NULL);
+	dmu_worker_explain(&run->error, true);
+	strlcpy(run->error.hint,
+			"The procedure did not end when it was cancelled; look for EXCEPTION WHEN query_canceled or OTHERS.",
+			sizeof(run->error.hint));
+	finish_refresh(run, DMU_FAILED);
+	dmu_queue_set_phase(run->control, DMU_PHASE_FINISHED);
+}
+
+void
+dmu_rehearsal_main(Datum main_arg)
+{
+	Rehearsal  *run = MemoryContextAllocZero(TopMemoryContext,
+											 sizeof(Rehearsal));
+	int			number;
+
+	run->control = dmu_launch_attach(main_arg, &number);
+	if (run->control == NULL ||
+		dmu_queue_stop(run->control) != DMU_STOP_NONE)
+		return;
+	run->result = &run->control->rehearsal;
+	run->context = AllocSetContextCreate(TopMemoryContext,
+										 "datamart_users rehearsal",
+										 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(run->context);
+
+	PG_TRY();
+	{
+		dmu_launch_assume_session(run->control);
+		SetConfigOption("application_name", "datamart_users rehearsal",
+						PGC_USERSET, PGC_S_SESSION);
+		dmu_timers_start(run->control);
+		before_shmem_exit(rehearsal_exit, PointerGetDatum(run));
+		prepare(run);
+		if (run->result->tried)
+			refresh(run);
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(&run->error, run->context);
+		run->control->error = run->error;
+		run->result->tried = false;
+	}
+	PG_END_TRY();
+	dmu_timers_stop();
+	dmu_queue_set_phase(run->control, DMU_PHASE_FINISHED);
+}
