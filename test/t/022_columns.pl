@@ -105,7 +105,7 @@ my @settings = (
 #
 is(query('w', \@settings, 'SELECT string_agg(dimension_user_id::text, \' \' ORDER BY queue_position) FROM datamart_users_queue()'), '1 4 3 2 5 6', 'the queue');
 query('w', \@settings, 'SELECT datamart_users_priority_query()');
-like($stdout, qr/u\.\Q$sql{users_key}\E::bigint AS id.*f\.\Q$sql{facts_user}\E = w\.id/s, 'the query speaks of the columns');
+like($stdout, qr/u\.\Q$sql{users_key}\E::bigint AS id.*f\.\Q$sql{facts_user}\E OPERATOR\(pg_catalog\.=\) w\.id/s, 'the query speaks of the columns');
 query('w', \@settings, "$stdout");
 is($stderr, '', 'and runs');
 is(query('w', \@settings, 'SELECT found, processed, failed, skipped FROM datamart_users_run_cycle(NULL, 2)'), '6|5|1|0', 'a cycle');
@@ -114,9 +114,14 @@ is($node->safe_psql('w', "SELECT string_agg(id || ':' || facts, ' ' ORDER BY id)
 is(query('w', \@settings, 'SELECT waiting, held FROM datamart_users_backlog WHERE waiting > 0'), '1|1', 'the backlog');
 $node->safe_psql('w', "UPDATE wh.countries SET $sql{users_flag} = true");
 query('w', \@settings, 'SELECT datamart_users_priority_query()');
-like($stdout, qr/held\.id = u\.\Q$sql{users_key}\E/, 'the query leaves out who is held');
+like($stdout, qr/held\.id OPERATOR\(pg_catalog\.=\) u\.\Q$sql{users_key}\E/, 'the query leaves out who is held');
 is(query('w', \@settings, $stdout) =~ tr/\n//, 4, 'by the right column');
 is(query('w', \@settings, 'SELECT datamart_users_retry(4)'), '1', 'retry');
+
+is(query('w', \@settings, 'SELECT dimension_user_id, outcome FROM datamart_users_try(5)'), '5|processed', 'a rehearsal');
+is(query('w', \@settings, 'SELECT outcome, message FROM datamart_users_try(4)'), 'failed|no such country', 'of one that fails');
+query('w', \@settings, 'SELECT * FROM datamart_users_try(77)');
+is(sqlstate($stderr), '22023', 'of one that is not there');
 
 #
 # Other forms of the tables
@@ -251,7 +256,8 @@ like(doctor('flag index', columns(users_flag => 'flag')), qr/^ok\|none/, 'is non
 like(doctor('flag index', columns(users_flag => '"FLAG"')), qr/^warning\|wh\.not_waiting alone/, 'which has its own');
 like(doctor('users index'), qr/^ok\|wh\.countries_pkey/, 'the index on the key');
 is(doctor('users index', "SET datamart_users.users_table = 'wh.part2'"), 'ok|wh.part2_pkey|', 'of a partition');
-is(doctor('users index', "SET datamart_users.users_table = 'wh.seen'"), "ok|not looked at: the table behind wh.seen needs an index on $sql{users_key}|", 'that of a view');
+is(doctor('users index', "SET datamart_users.users_table = 'wh.seen'"), 'ok|on all tables below wh.seen|', 'below a view, where it has another name');
+is(doctor('users index', "SET datamart_users.users_table = 'wh.far'"), "ok|not looked at: the table behind wh.far needs an index on $sql{users_key}|", 'not in another server');
 like(doctor('statistics'), qr/^warning\|never gathered for wh\.countries, wh\.facts\|/, 'statistics');
 my ($hint) = doctor('facts index') =~ /^warning\|.*\|(CREATE INDEX .*;)$/;
 $node->safe_psql('w', "ANALYZE wh.countries, wh.facts");

@@ -157,6 +157,12 @@ check_datamart('side by side');
 #
 is(query('users', 'SELECT users_table, string_agg(dimension_user_id::text, \' \' ORDER BY dimension_user_id) FROM datamart_users_failures GROUP BY 1'),
 	'dwh.dimension_countries|218 220', 'whose failures they are');
+is(query('users', q(SELECT detail FROM datamart_users_check() WHERE item = 'failures')), 'none', 'not to the doctor of the users');
+like(query('countries', q(SELECT detail FROM datamart_users_check() WHERE item = 'failures')), qr/^failing datamart users: 2, /, 'but to that of the countries');
+$node->safe_psql('w', 'UPDATE datamart_users_failures SET attempts = 5');
+my $hint = query('countries', q(SELECT hint FROM datamart_users_check() WHERE item = 'failures'));
+is(query('countries', $hint), 'DM220|2|5|218|country 218 has no name', 'whose hint shows them');
+like($hint, qr/ WHERE users_table = 'dwh\.dimension_countries' /, 'and no others');
 flag_all();
 is(query('users', 'SELECT count(*) FROM datamart_users_queue() WHERE dimension_user_id IN (218, 220)'), '2', 'users of these ids are not left out');
 is(query('countries', 'SELECT count(*) FROM datamart_users_queue() WHERE dimension_user_id IN (218, 220)'), '0', 'countries are');
