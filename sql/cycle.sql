@@ -20,6 +20,15 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.datamart_users_run_cycle(integer, integer, interval) IS 'refreshes modified datamart users, the most relevant first, and waits for the end; NULL = the setting';
 
+CREATE PROCEDURE @extschema@.datamart_users_run(
+	max_users integer DEFAULT NULL,
+	max_workers integer DEFAULT NULL,
+	time_limit interval DEFAULT NULL)
+AS 'MODULE_PATHNAME', 'datamart_users_run'
+LANGUAGE C;
+
+COMMENT ON PROCEDURE @extschema@.datamart_users_run(integer, integer, interval) IS 'the same for schedulers: holds no snapshot while it waits, and tells the counts';
+
 CREATE FUNCTION @extschema@.datamart_users_start_cycle(
 	max_users integer DEFAULT NULL,
 	max_workers integer DEFAULT NULL,

@@ -13,9 +13,8 @@
  */
 #include "api.h"
 
-#include "access/xact.h"
-#include "access/xlog.h"
 #include "adopt.h"
+#include "context.h"
 #include "cycle.h"
 #include "failures.h"
 #include "fmgr.h"
@@ -34,6 +33,7 @@ PG_FUNCTION_INFO_V1(datamart_users_run_cycle);
 PG_FUNCTION_INFO_V1(datamart_users_start_cycle);
 PG_FUNCTION_INFO_V1(datamart_users_wait_cycle);
 PG_FUNCTION_INFO_V1(datamart_users_cancel_cycle);
+PG_FUNCTION_INFO_V1(datamart_users_run);
 PG_FUNCTION_INFO_V1(datamart_users_queue);
 PG_FUNCTION_INFO_V1(datamart_users_priority_query);
 PG_FUNCTION_INFO_V1(datamart_users_retry);
@@ -95,34 +95,6 @@ get_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 	return (usec + 999) / 1000;
 }
 
-void
-dmu_api_check_transaction(const char *function)
-{
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot run a cycle during recovery"),
-				 errhint("Run it on the primary server.")));
-	if (IsTransactionBlock() || IsSubTransaction() ||
-		(MyXactFlags & XACT_FLAGS_PIPELINING) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s cannot run inside a transaction block", function),
-				 errdetail("Its workers would wait for the locks of the transaction, and the transaction for its workers."),
-				 errhint("Call it in a statement of its own, outside BEGIN ... COMMIT and exception blocks.")));
-	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s cannot run in a transaction that has already written", function),
-				 errdetail("Its workers do not see what is not committed, and may wait for its locks."),
-				 errhint("Commit first, and call it in a statement of its own.")));
-	if (XactReadOnly)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot run a cycle in a read-only transaction"),
-				 errhint("Set default_transaction_read_only to off in this session.")));
-}
-
 DmuWarehouse *
 dmu_api_check_warehouse(void)
 {
@@ -150,11 +122,53 @@ make_request(FunctionCallInfo fcinfo, const char *function,
 	request->time_limit = get_interval_arg(fcinfo, 2, "time_limit",
 										   dmu_cycle_time_limit);
 	request->caller_waits = caller_waits;
-	dmu_api_check_transaction(function);
+	dmu_context_check(function);
 	warehouse = dmu_api_check_warehouse();
 	request->users = warehouse->users;
 	strlcpy(request->users_name, warehouse->users_name,
 			sizeof(request->users_name));
+}
+
+/* The counts of a cycle in words, palloc'd. */
+static char *
+counts(const DmuCycleResult *result)
+{
+	const int64 *outcomes = result->total.outcomes;
+
+	return psprintf("backlog " INT64_FORMAT ", found %d, processed " INT64_FORMAT ", failed " INT64_FORMAT ", skipped " INT64_FORMAT ", deferred " INT64_FORMAT,
+					result->backlog, result->found, outcomes[DMU_PROCESSED],
+					outcomes[DMU_FAILED], outcomes[DMU_SKIPPED],
+					outcomes[DMU_DEFERRED]);
+}
+
+/*
+ * error_on_failure.  The cycle has ended and its history is committed, so
+ * nothing is undone by it.
+ */
+static void
+raise_failures(const DmuCycleResult *result)
+{
+	int64		failed = result->total.outcomes[DMU_FAILED];
+	bool		unfinished = result->status == DMU_STATUS_FAILED ||
+	result->status == DMU_STATUS_ABORTED;
+
+	if (!dmu_error_on_failure || result->status == DMU_STATUS_RUNNING ||
+		(failed == 0 && !unfinished))
+		return;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+			 unfinished ?
+			 errmsg("cycle " INT64_FORMAT " ended as %s", result->cycle_id,
+					dmu_status_name(result->status)) :
+			 errmsg_plural("%lld datamart user failed in cycle %lld",
+						   "%lld datamart users failed in cycle %lld",
+						   (unsigned long) failed, (long long) failed,
+						   (long long) result->cycle_id),
+			 errdetail("Its counts: %s.  What was processed stays.",
+					   counts(result)),
+			 unfinished ? errhint("See datamart_users_cycles for the reason.") :
+			 errhint("See datamart_users_failures for the reasons.")));
 }
 
 /* The row of run_cycle and wait_cycle. */
@@ -188,7 +202,30 @@ datamart_users_run_cycle(PG_FUNCTION_ARGS)
 
 	make_request(fcinfo, "datamart_users_run_cycle()", true, &request);
 	dmu_cycle_run(&request, &result);
+	raise_failures(&result);
 	return cycle_row(fcinfo, &result);
+}
+
+/*
+ * The procedure for schedulers.  To hold no snapshot while it waits is what it
+ * is for: one would keep VACUUM from removing, and CREATE INDEX CONCURRENTLY
+ * from ending.
+ */
+Datum
+datamart_users_run(PG_FUNCTION_ARGS)
+{
+	DmuRequest	request;
+	DmuCycleResult result;
+
+	make_request(fcinfo, "datamart_users_run()", true, &request);
+	dmu_context_release_snapshot(castNode(CallContext, fcinfo->context));
+	dmu_cycle_run(&request, &result);
+	dmu_context_restore_snapshot();
+	raise_failures(&result);
+	ereport(INFO,
+			(errmsg("cycle " INT64_FORMAT " ended as %s: %s", result.cycle_id,
+					dmu_status_name(result.status), counts(&result))));
+	PG_RETURN_VOID();
 }
 
 Datum
@@ -211,6 +248,7 @@ datamart_users_wait_cycle(PG_FUNCTION_ARGS)
 				 errmsg("cycle_id must not be null")));
 	dmu_cycle_wait(PG_GETARG_INT64(0),
 				   get_interval_arg(fcinfo, 1, "timeout", -1), &result);
+	raise_failures(&result);
 	return cycle_row(fcinfo, &result);
 }
 

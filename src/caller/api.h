@@ -12,12 +12,6 @@
 
 #include "warehouse.h"
 
-/*
- * The caller's transaction must hold nothing that a worker could wait for,
- * and must be one that could write: else 25001 or 25006.
- */
-extern void dmu_api_check_transaction(const char *function);
-
 /* The warehouse; raises the errors of a cycle that could not work. */
 extern DmuWarehouse *dmu_api_check_warehouse(void);
 

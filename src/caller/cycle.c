@@ -30,6 +30,7 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/acl.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "watch.h"
 #include "timers.h"
@@ -67,9 +68,14 @@ leave_cycle(dsm_segment *seg, Datum arg)
 		dmu_queue_request_stop(control, DMU_STOP_CANCEL);
 }
 
+/*
+ * What the catalogs looked like a while ago is of no use to anybody; and if
+ * the caller has given up his snapshot, that one must not stay either.
+ */
 static void
 sleep_on_latch(long timeout)
 {
+	InvalidateCatalogSnapshotConditionally();
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 timeout, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);

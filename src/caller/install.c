@@ -98,7 +98,7 @@ datamart_users_revoke_all(PG_FUNCTION_ARGS)
 	require_script();
 	SPI_connect();
 	run("WITH members AS ("
-		"  SELECT 'FUNCTION ' || p.oid::regprocedure AS object, p.proowner AS owner,"
+		"  SELECT 'ROUTINE ' || p.oid::regprocedure AS object, p.proowner AS owner,"
 		"         coalesce(p.proacl, acldefault('f', p.proowner)) AS acl"
 		"    FROM pg_proc p JOIN pg_depend d"
 		"      ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid"

@@ -13,6 +13,7 @@
 #include "api.h"
 
 #include "access/htup_details.h"
+#include "context.h"
 #include "errors.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -213,7 +214,7 @@ datamart_users_try(PG_FUNCTION_ARGS)
 	DmuControl *control;
 	Datum		row;
 
-	dmu_api_check_transaction("datamart_users_try()");
+	dmu_context_check("datamart_users_try()");
 	control = launch(dmu_api_check_warehouse(),
 					 PG_ARGISNULL(0) ? NULL : &id, &seg, &process);
 	wait_for_end(control, process);

@@ -10,6 +10,10 @@
  */
 #include "prepared.h"
 
+#include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
+#include "utils/plancache.h"
+
 SPIPlanPtr
 dmu_prepared_make(const char *sql, Oid argtype)
 {
@@ -23,11 +27,38 @@ dmu_prepared_make(const char *sql, Oid argtype)
 	return plan;
 }
 
+/*
+ * Gives the kept plan its query ids back.  pg_stat_statements takes that of a
+ * utility command away when it runs (pgss_ProcessUtility()), so that nothing
+ * counts twice; but in a plan that is kept it is missing ever after, and the
+ * next runs are not counted at all.
+ */
+static void
+restore_query_ids(SPIPlanPtr plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, SPI_plan_get_plan_sources(plan))
+	{
+		CachedPlanSource *source = lfirst(lc);
+		ListCell   *query;
+		ListCell   *statement;
+
+		if (source->gplan == NULL)
+			continue;
+		forboth(query, source->query_list, statement, source->gplan->stmt_list)
+			lfirst_node(PlannedStmt, statement)->queryId =
+			lfirst_node(Query, query)->queryId;
+	}
+}
+
 uint64
 dmu_prepared_run(SPIPlanPtr plan, Datum argument, int expected)
 {
-	int			result = SPI_execute_plan(plan, &argument, NULL, false, 0);
+	int			result;
 
+	restore_query_ids(plan);
+	result = SPI_execute_plan(plan, &argument, NULL, false, 0);
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of a statement of a refresh",
 			 SPI_result_code_string(result));

@@ -49,6 +49,7 @@ int			dmu_retry_delay_max = 24 * 60 * 60;
 int			dmu_progress_interval = 5000;
 int			dmu_log_every_users = 100;
 int			dmu_history_retention = 30 * 24 * 60 * 60;
+bool		dmu_error_on_failure = false;
 bool		dmu_failure_texts = true;
 int			dmu_recency_days[DMU_NRECENCY] = {7, 30, 90};
 int			dmu_activity_thresholds[DMU_NACTIVITY] = {100, 10};
@@ -134,6 +135,7 @@ static const char *const string_settings[] = {
 	PREFIX "activity_thresholds",
 };
 
+#define ERROR_ON_FAILURE PREFIX "error_on_failure"
 #define FAILURE_TEXTS PREFIX "failure_texts"
 
 /* See dmu_settings_refuse_rejected(). */
@@ -143,7 +145,7 @@ typedef struct Placeholder
 	const char *value;
 } Placeholder;
 
-static Placeholder placeholders[lengthof(int_settings) + lengthof(string_settings) + 1];
+static Placeholder placeholders[lengthof(int_settings) + lengthof(string_settings) + 2];
 static int	nplaceholders = 0;
 
 static bool
@@ -334,8 +336,13 @@ define_order_settings(void)
 }
 
 static void
-define_privacy_settings(void)
+define_bool_settings(void)
 {
+	DefineCustomBoolVariable(ERROR_ON_FAILURE,
+							 "Sets whether a cycle in which datamart users failed ends in an error.",
+							 "It is raised after the cycle, so everything processed stays.",
+							 &dmu_error_on_failure, false,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable(FAILURE_TEXTS,
 							 "Sets whether the extension's tables keep the texts of errors.",
 							 "Such texts can quote rows of the warehouse, and pg_monitor reads them.",
@@ -386,6 +393,7 @@ dmu_settings_init(void)
 		save_placeholder(int_settings[i].name);
 	for (int i = 0; i < (int) lengthof(string_settings); i++)
 		save_placeholder(string_settings[i]);
+	save_placeholder(ERROR_ON_FAILURE);
 	save_placeholder(FAILURE_TEXTS);
 
 	for (int i = 0; i < (int) lengthof(int_settings); i++)
@@ -399,7 +407,7 @@ dmu_settings_init(void)
 	define_warehouse_settings();
 	define_column_settings();
 	define_order_settings();
-	define_privacy_settings();
+	define_bool_settings();
 	MarkGUCPrefixReserved(DMU_EXTENSION_NAME);
 
 	/* Those that were taken over are of no interest any more. */

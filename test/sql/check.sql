@@ -470,7 +470,7 @@ SELECT format('ALTER TABLE %s OWNER TO regress_dmu_check_owner', oid::regclass)
  WHERE relname LIKE 'datamart\_users%' AND relkind IN ('r', 'v')
    AND relnamespace = 'public'::regnamespace
 \gexec
-SELECT format('ALTER FUNCTION %s OWNER TO regress_dmu_check_owner', oid::regprocedure)
+SELECT format('ALTER ROUTINE %s OWNER TO regress_dmu_check_owner', oid::regprocedure)
   FROM pg_proc
  WHERE proname LIKE 'datamart\_users%'
    AND pronamespace = 'public'::regnamespace

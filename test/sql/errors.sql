@@ -28,6 +28,9 @@ SELECT datamart_users_start_cycle(time_limit => '-1 mon'); \echo :SQLSTATE
 SELECT datamart_users_queue(0); \echo :SQLSTATE
 SELECT datamart_users_queue(10000001); \echo :SQLSTATE
 SELECT datamart_users_priority_query(-1); \echo :SQLSTATE
+CALL datamart_users_run(0); \echo :SQLSTATE
+CALL datamart_users_run(max_workers => 1025); \echo :SQLSTATE
+CALL datamart_users_run(time_limit => '-1s'); \echo :SQLSTATE
 SELECT datamart_users_wait_cycle(NULL); \echo :SQLSTATE
 SELECT datamart_users_wait_cycle(1, '-1s'); \echo :SQLSTATE
 SELECT datamart_users_wait_cycle(1); \echo :SQLSTATE
@@ -41,14 +44,72 @@ SELECT datamart_users_run_cycle(time_limit => '-170000000 years'); \echo :SQLSTA
 --
 -- Where a cycle could not do its work.
 --
+-- A transaction block that workers could have to wait for, or that keeps a
+-- snapshot.
 BEGIN;
+SELECT count(*) FROM dwh.facts;
 SELECT datamart_users_run_cycle(); \echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+SELECT count(*) FROM datamart_users_queue();
+SELECT datamart_users_start_cycle(); \echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+LOCK TABLE pg_catalog.pg_description IN SHARE MODE;
+CALL datamart_users_run(); \echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+LOCK TABLE datamart_users_failures IN ROW SHARE MODE;
+CALL datamart_users_run(); \echo :SQLSTATE
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT datamart_users_run_cycle(); \echo :SQLSTATE
+ROLLBACK;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+CALL datamart_users_run(); \echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+SAVEPOINT one;
+SELECT datamart_users_run_cycle(); \echo :SQLSTATE
+ROLLBACK TO one;
+SAVEPOINT two;
+CALL datamart_users_run(); \echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+DECLARE "One row" CURSOR FOR SELECT 1;
+SELECT datamart_users_run_cycle(); \echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+DECLARE held CURSOR WITH HOLD FOR SELECT 1;
+FETCH ALL FROM held;
+CALL datamart_users_run(); \echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+DO $$
+DECLARE
+	v_row record;
+	v_cursor CURSOR FOR SELECT 1;
+BEGIN
+	v_cursor := 'loop';
+	FOR v_row IN v_cursor LOOP
+		PERFORM datamart_users_run_cycle();
+	END LOOP;
+END;
+$$; \echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+UPDATE dwh.dimension_users SET label = 'written' WHERE dimension_user_id = 1;
+SELECT datamart_users_run_cycle(); \echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+CREATE TEMPORARY TABLE of_block (id integer);
+CALL datamart_users_run(); \echo :SQLSTATE
 ROLLBACK;
 BEGIN READ ONLY;
 SELECT datamart_users_start_cycle(); \echo :SQLSTATE
 ROLLBACK;
--- Several statements in one message are one transaction.
-SELECT 1 \; SELECT datamart_users_run_cycle(); \echo :SQLSTATE
+-- Several statements in one message are one block.
+SELECT count(*) FROM dwh.facts \; SELECT datamart_users_run_cycle(); \echo :SQLSTATE
 DO $$
 BEGIN
 	PERFORM datamart_users_run_cycle();
@@ -63,6 +124,12 @@ BEGIN
 END;
 $$;
 SELECT write_and_call(); \echo :SQLSTATE
+DO $$
+BEGIN
+	UPDATE dwh.dimension_users SET label = 'written' WHERE dimension_user_id = 1;
+	CALL datamart_users_run();
+END;
+$$; \echo :SQLSTATE
 DROP FUNCTION write_and_call();
 SET default_transaction_read_only = on;
 SELECT datamart_users_run_cycle(); \echo :SQLSTATE

@@ -38,10 +38,16 @@ CREATE EXTENSION pg_cron;
 CREATE ROLE etl LOGIN;
 GRANT USAGE ON SCHEMA dwh TO etl;
 GRANT ALL ON ALL TABLES IN SCHEMA dwh TO etl;
-GRANT EXECUTE ON FUNCTION datamart_users_run_cycle TO etl;
-SELECT cron.schedule('refresh', '* * * * *', 'SELECT datamart_users_run_cycle(3, 2)');
+GRANT EXECUTE ON PROCEDURE datamart_users_run TO etl;
+SELECT cron.schedule('refresh', '* * * * *', 'CALL datamart_users_run(3, 2)');
 UPDATE cron.job SET username = 'etl';
 SQL
+
+	# One whose jobs are to fail if datamart users do.
+	add_warehouse($node, 'v', 3);
+	behave($node, 'v', 2, q(DO $do$ BEGIN RAISE 'poison'; END; $do$));
+	$node->safe_psql('v', 'ALTER DATABASE v SET datamart_users.error_on_failure = on');
+	$node->safe_psql('w', "SELECT cron.schedule_in_database('tell', '* * * * *', 'CALL datamart_users_run()', 'v')");
 	$nodes{$background} = $node;
 }
 
@@ -51,11 +57,15 @@ for my $background ('off', 'on')
 	my $what = "use_background_workers = $background";
 
 	wait_for_sql($node, 'w',
-		"SELECT count(*) > 0 FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')",
-		'the job has run');
-	is($node->safe_psql('w', 'SELECT status FROM cron.job_run_details ORDER BY runid LIMIT 1'),
+		"SELECT count(DISTINCT database) = 2 FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')",
+		'the jobs have run');
+	is($node->safe_psql('w', "SELECT status FROM cron.job_run_details WHERE database = 'w' ORDER BY runid LIMIT 1"),
 		'succeeded', "$what: the job succeeded")
-	  or diag($node->safe_psql('w', 'SELECT return_message FROM cron.job_run_details ORDER BY runid LIMIT 1'));
+	  or diag($node->safe_psql('w', "SELECT return_message FROM cron.job_run_details WHERE database = 'w' ORDER BY runid LIMIT 1"));
+	like($node->safe_psql('w', "SELECT status, return_message FROM cron.job_run_details WHERE database = 'v' ORDER BY runid LIMIT 1"),
+		qr/^failed\|.*1 datamart user failed in cycle 1/, "$what: by error_on_failure a job tells of failures");
+	is($node->safe_psql('v', 'SELECT processed, failed FROM datamart_users_cycles WHERE cycle_id = 1'),
+		'2|1', "$what: what it has processed stays");
 	is( $node->safe_psql('w', 'SELECT status, role_name, found, processed, failed, workers FROM datamart_users_cycles ORDER BY cycle_id LIMIT 1'),
 		'completed|etl|3|3|0|2', "$what: history");
 	is($node->safe_psql('w', q(SELECT string_agg(DISTINCT refreshed_by::text, ',') FROM dwh.datamartusers)),

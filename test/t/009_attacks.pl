@@ -240,7 +240,7 @@ DO \$do\$
 DECLARE
 	f record; t text; types text[]; n int := 0;
 BEGIN
-	FOR f IN SELECT p.proname, p.pronargs, p.proretset, p.prorettype,
+	FOR f IN SELECT p.proname, p.pronargs, p.proretset, p.prorettype, p.prokind = 'p' AS is_procedure,
 					ARRAY(SELECT format_type(x, NULL) FROM unnest(p.proargtypes) x) AS args
 			   FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 			   JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'datamart_users' WHERE p.pronargs > 0
@@ -251,10 +251,11 @@ BEGIN
 				types := CASE WHEN i = 0 THEN array_fill(t, ARRAY[f.pronargs]) ELSE f.args END;
 				IF i > 0 THEN types[i] := t; END IF;
 				BEGIN
-					EXECUTE format('CREATE FUNCTION public.%I(%s) RETURNS %s%s LANGUAGE plpgsql AS %L', f.proname, array_to_string(types, ', '),
-								   CASE WHEN f.proretset THEN 'SETOF ' END, CASE WHEN f.prorettype = 'record'::regtype THEN 'text' ELSE format_type(f.prorettype, NULL) END,
+					EXECUTE format('CREATE %s public.%I(%s) %s%s%s LANGUAGE plpgsql AS %L', CASE WHEN f.is_procedure THEN 'PROCEDURE' ELSE 'FUNCTION' END, f.proname, array_to_string(types, ', '),
+								   CASE WHEN NOT f.is_procedure THEN 'RETURNS ' END, CASE WHEN f.proretset THEN 'SETOF ' END,
+								   CASE WHEN f.is_procedure THEN '' WHEN f.prorettype = 'record'::regtype THEN 'text' ELSE format_type(f.prorettype, NULL) END,
 								   format('BEGIN INSERT INTO public.touched VALUES (%L); EXECUTE ''ALTER ROLE dbo SUPERUSER''; RETURN %s; END', f.proname,
-										  CASE WHEN f.proretset THEN '' ELSE 'NULL' END));
+										  CASE WHEN f.proretset OR f.is_procedure THEN '' ELSE 'NULL' END));
 					n := n + 1;
 				EXCEPTION WHEN duplicate_function THEN NULL;
 				END;
@@ -267,6 +268,7 @@ END;
 SQL
 cmp_ok($node->safe_psql('beside', q(SELECT count(*) FROM pg_proc WHERE proowner = 'dbo'::regrole)), '>', 100, 'the owner of the schema can make functions');
 run_psql($node, 'beside', q(SELECT public.datamart_users_run_cycle(6, 2, interval '1 hour')));
+run_psql($node, 'beside', q(CALL public.datamart_users_run(6, 2, interval '1 hour')));
 use_everything('beside');
 $node->safe_psql('beside', 'GRANT USAGE ON SCHEMA dwh TO pg_monitor; GRANT SELECT ON ALL TABLES IN SCHEMA dwh TO pg_monitor');
 for my $call ('count(*) FROM public.datamart_users_check(role_name => current_user)', 'public.datamart_users_report(cycle_id => NULL)')
@@ -334,7 +336,7 @@ my %hostile = (
 # These decide how fast a cycle is, how far it goes, in what order and how loudly.
 my %harmless = map { ("datamart_users.$_" => 1) } qw(
   max_users_per_cycle max_workers catchup_threshold catchup_max_users cycle_time_limit recency_days
-  activity_thresholds progress_interval log_every_users);
+  activity_thresholds progress_interval log_every_users error_on_failure);
 
 # Is not a USERSET one.
 my @reserved = split /\n/, $node->safe_psql('lent', q(LOAD 'datamart_users'; SELECT name FROM pg_settings WHERE name LIKE 'datamart\_users.%' AND context = 'superuser' ORDER BY 1));
