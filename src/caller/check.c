@@ -28,6 +28,7 @@
 #include "miscadmin.h"
 #include "parse.h"
 #include "privilege.h"
+#include "procedure.h"
 #include "settings.h"
 #include "storage/proc.h"
 #include "text.h"
@@ -151,6 +152,7 @@ static void
 check_procedure(DmuDoctor *doctor, DmuFinding *finding)
 {
 	Oid			schema = procedure_schema();
+	const char *language;
 
 	/* For the parser to find it, one must be able to look into the schema. */
 	if (OidIsValid(schema) &&
@@ -163,6 +165,13 @@ check_procedure(DmuDoctor *doctor, DmuFinding *finding)
 
 	dmu_warehouse_examine_procedure(&doctor->warehouse);
 	finding->detail = format_procedure_qualified(doctor->warehouse.procedure);
+	language = dmu_procedure_language(doctor->warehouse.procedure);
+	if (strcmp(language, "plpgsql") == 0 || strcmp(language, "sql") == 0)
+		return;
+	finding->status = "warning";
+	finding->detail = psprintf("%s is in language %s: a cancel or a time limit ends it only when it comes back to the server, by a query or a message; a signal may cut short what it waits for outside",
+							   finding->detail, language);
+	finding->hint = "-- let it wait for nothing outside the server for long";
 }
 
 /* Both functions that start a cycle; one of them is enough. */
@@ -320,6 +329,7 @@ static const struct
 	{"worker slots", dmu_check_worker_slots, NULL},
 	{"connections", dmu_check_connections, NULL},
 	{"worker settings", dmu_check_worker_settings, NULL},
+	{"timeouts", dmu_check_timeouts, NULL},
 	{"settings", dmu_check_settings, NULL},
 	{"last cycle", dmu_check_last_cycle, NULL},
 	{"locks", dmu_check_locks, NULL},
@@ -416,6 +426,7 @@ datamart_users_check(PG_FUNCTION_ARGS)
 		doctor.role = get_role_oid(doctor.role_name, true);
 	}
 
+	doctor.lock_timeout = LockTimeout;
 	guc_level = NewGUCNestLevel();
 	if (LockTimeout == 0 || LockTimeout > LOCK_WAIT)
 		(void) set_config_option("lock_timeout", CppAsString2(LOCK_WAIT),

@@ -22,6 +22,7 @@ typedef struct DmuDoctor
 	Oid			schema;			/* of the extension */
 	Oid			role;			/* asked about; InvalidOid: there is none */
 	const char *role_name;
+	int			lock_timeout;	/* the session's, not the doctor's own */
 
 	/* An Oid in it is invalid where its examination found an error. */
 	DmuWarehouse warehouse;
@@ -69,9 +70,15 @@ extern void dmu_check_publications(DmuDoctor *doctor, DmuFinding *finding);
 
 /* In check_server.c: settings, and what the server has for a cycle. */
 extern void dmu_check_worker_slots(DmuDoctor *doctor, DmuFinding *finding);
-extern void dmu_check_connections(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_worker_settings(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_settings(DmuDoctor *doctor, DmuFinding *finding);
+
+/* A setting as a worker would have it: worker_settings over the session's. */
+extern char *dmu_check_worker_value(const char *name);
+
+/* In check_processes.c: what a process of a cycle meets. */
+extern void dmu_check_connections(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_timeouts(DmuDoctor *doctor, DmuFinding *finding);
 
 /* In check_history.c: what cycles have left behind, read as the owner. */
 extern void dmu_check_last_cycle(DmuDoctor *doctor, DmuFinding *finding);

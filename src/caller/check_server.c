@@ -98,16 +98,8 @@ dmu_check_worker_slots(DmuDoctor *doctor, DmuFinding *finding)
 							 taken + wanted);
 }
 
-void
-dmu_check_connections(DmuDoctor *doctor, DmuFinding *finding)
-{
-	finding->detail = psprintf("max_connections (%d) does not limit a cycle: its workers are background workers, which max_worker_processes limits; only the waiting caller has a connection",
-							   MaxConnections);
-}
-
-/* A setting as a worker would have it: worker_settings over the session's. */
-static char *
-worker_value(const char *name)
+char	   *
+dmu_check_worker_value(const char *name)
 {
 	int			guc_level = NewGUCNestLevel();
 	char	   *value;
@@ -146,13 +138,13 @@ dmu_check_worker_settings(DmuDoctor *doctor, DmuFinding *finding)
 	dmu_settings_check_worker_settings();
 
 	initStringInfo(&faults);
-	value = worker_value("jit");
+	value = dmu_check_worker_value("jit");
 	if (strcmp(value, "off") != 0)
 		add_fault(&faults, "jit is on: compiling costs more than a refresh saves by it");
-	value = worker_value("plan_cache_mode");
+	value = dmu_check_worker_value("plan_cache_mode");
 	if (strcmp(value, "force_generic_plan") != 0)
 		add_fault(&faults, psprintf("plan_cache_mode is %s: most of a light refresh may go into planning", value));
-	value = worker_value("max_parallel_workers_per_gather");
+	value = dmu_check_worker_value("max_parallel_workers_per_gather");
 	if (strcmp(value, "0") != 0)
 		add_fault(&faults, psprintf("max_parallel_workers_per_gather is %s: refreshes take worker slots and processors from each other", value));
 

@@ -44,6 +44,9 @@
  */
 #define DMU_CANCEL_WAIT (DMU_CANCEL_GRACE + 2000)
 
+/* How long datamart_users_cancel_cycle() waits for it, milliseconds. */
+#define DMU_CANCEL_LIMIT 10000
+
 /* A cycle that this backend has started. */
 typedef struct OwnCycle
 {
@@ -115,15 +118,9 @@ launch_cycle(OwnCycle *cycle, const DmuRequest *request)
 }
 
 static void
-raise_terminated(const DmuControlHead *head)
+raise_terminated(DmuControl *control)
 {
-	if (pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &head->refused)) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the library of datamart_users was replaced after this session had loaded it"),
-				 errdetail("New processes load the new library, which lays out the shared memory in another way."),
-				 errhint("Reconnect, and call the function again.")));
-
+	dmu_launch_raise_not_started(control);
 	ereport(ERROR,
 			(errcode(ERRCODE_ADMIN_SHUTDOWN),
 			 errmsg("the coordinator of the cycle was terminated"),
@@ -146,7 +143,7 @@ reached(OwnCycle *cycle, DmuPhase wanted)
 	if (status == BGWH_STOPPED || status == BGWH_POSTMASTER_DIED)
 	{
 		if (phase != DMU_PHASE_FINISHED)
-			raise_terminated(&cycle->control->head);
+			raise_terminated(cycle->control);
 		return true;
 	}
 	return phase >= wanted && wanted != DMU_PHASE_FINISHED;
@@ -168,6 +165,16 @@ wait_for_phase(OwnCycle *cycle, DmuPhase phase)
 	dmu_watch_end(&watch);
 }
 
+/* As SyncRepWaitForLSN() in replication/syncrep.c tells its own session. */
+static void
+warn_not_replicated(DmuControl *control)
+{
+	if (pg_atomic_read_u32(&control->not_replicated) != 0)
+		ereport(WARNING,
+				(errmsg("canceling wait for synchronous replication due to user request"),
+				 errdetail("The cycle has already committed locally, but might not have been replicated to the standby.")));
+}
+
 /*
  * This backend gives up.  The cycle is told, and gets the time to roll back
  * and to write its history before the error goes on to the client.
@@ -183,7 +190,11 @@ abandon_cycle(OwnCycle *cycle)
 	while (GetBackgroundWorkerPid(cycle->coordinator, &pid) != BGWH_STOPPED &&
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
 									   DMU_CANCEL_WAIT))
+	{
 		sleep_on_latch(DMU_POLL_INTERVAL);
+		dmu_queue_wake(&cycle->control->head);
+	}
+	warn_not_replicated(cycle->control);
 	RESUME_INTERRUPTS();
 }
 
@@ -251,16 +262,17 @@ dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result)
 	OwnCycle	cycle;
 
 	follow_cycle(&cycle, request, DMU_PHASE_FINISHED);
+	warn_not_replicated(cycle.control);
 	*result = cycle.control->result;
 	dsm_detach(cycle.seg);
 }
 
 /*
  * Waits until another session's cycle has ended or "timeout" milliseconds have
- * passed (negative: no limit), which returns true.
+ * passed (negative: no limit), which returns true.  With "stop", it is to end.
  */
 static bool
-follow_running(DmuControlHead *head, int64 timeout)
+follow_running(DmuControlHead *head, int64 timeout, bool stop)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	DmuControl *control = dmu_queue_whole(head);
@@ -274,10 +286,14 @@ follow_running(DmuControlHead *head, int64 timeout)
 			dmu_watch_look(&watch, control);
 		sleep_on_latch(DMU_POLL_INTERVAL);
 		CHECK_FOR_INTERRUPTS();
+		if (stop)
+			dmu_queue_cancel(head);
 		timed_out = timeout >= 0 &&
 			GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(start, timeout);
 	}
 	dmu_watch_end(&watch);
+	if (control != NULL)
+		warn_not_replicated(control);
 	return timed_out;
 }
 
@@ -311,7 +327,7 @@ dmu_cycle_wait(int64 cycle_id, int64 timeout, DmuCycleResult *result)
 
 	if (head != NULL)
 	{
-		timed_out = follow_running(head, timeout);
+		timed_out = follow_running(head, timeout, false);
 		known = followed_result(head, timed_out, result);
 	}
 	if (seg != NULL)
@@ -363,7 +379,12 @@ cancel(DmuControlHead *head, dsm_segment *seg)
 
 	check_may_cancel(head);
 	dmu_queue_cancel(head);
-	(void) follow_running(head, -1);
+	if (follow_running(head, DMU_CANCEL_LIMIT, true))
+		ereport(WARNING,
+				(errmsg("cycle " INT64_FORMAT " of datamart_users has not stopped within %d seconds",
+						head->cycle_id, DMU_CANCEL_LIMIT / 1000),
+				 errdetail("It stops as soon as what its processes are at heeds a cancel."),
+				 errhint("See datamart_users_workers and pg_stat_activity for what they wait for; datamart_users_wait_cycle() waits for the end.")));
 	if (seg != NULL)
 		dsm_detach(seg);
 	return true;

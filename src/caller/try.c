@@ -127,14 +127,9 @@ wait_for_end(DmuControl *control, BackgroundWorkerHandle *process)
 }
 
 static void
-raise_unfinished(DmuControlHead *head)
+raise_unfinished(DmuControl *control)
 {
-	if (pg_atomic_read_u32(&head->refused) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the library of datamart_users was replaced after this session had loaded it"),
-				 errdetail("New processes load the new library, which lays out the shared memory in another way."),
-				 errhint("Reconnect, and call the function again.")));
+	dmu_launch_raise_not_started(control);
 	ereport(ERROR,
 			(errcode(ERRCODE_ADMIN_SHUTDOWN),
 			 errmsg("the process of the rehearsal was terminated"),
@@ -220,7 +215,7 @@ datamart_users_try(PG_FUNCTION_ARGS)
 	wait_for_end(control, process);
 
 	if (dmu_queue_phase(control) != DMU_PHASE_FINISHED)
-		raise_unfinished(&control->head);
+		raise_unfinished(control);
 	if (!control->rehearsal.tried && control->error.sqlerrcode != 0)
 		dmu_error_raise(&control->error);
 	row = make_row(fcinfo, control);

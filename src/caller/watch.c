@@ -10,20 +10,16 @@
  */
 #include "watch.h"
 
-#include "catalog/pg_type.h"
+#include "blockers.h"
 #include "compat.h"
-#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "nodes/pg_list.h"
 #include "progress.h"
 #include "settings.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
-#include "utils/array.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -41,43 +37,6 @@ check_client(void)
 		InterruptPending = true;
 	}
 	CHECK_FOR_INTERRUPTS();
-}
-
-/* A chain of waiting processes that is longer is looked at in part. */
-#define DMU_MAX_CHAIN 100
-
-/*
- * True if process "pid" waits for a heavyweight lock that this process holds,
- * directly or behind others.  The deadlock check of storage/lmgr/deadlock.c
- * does not see that: this process waits on its latch and not for a lock.
- */
-static bool
-blocked_by_me(int pid)
-{
-	List	   *chain = list_make1_int(pid);
-
-	/* The list grows while we walk it. */
-	for (int i = 0; i < list_length(chain) && i < DMU_MAX_CHAIN; i++)
-	{
-		Datum		blockers = DirectFunctionCall1(pg_blocking_pids,
-												   Int32GetDatum(list_nth_int(chain, i)));
-		Datum	   *pids;
-		int			npids;
-
-		deconstruct_array(DatumGetArrayTypeP(blockers), INT4OID, sizeof(int32),
-						  true, TYPALIGN_INT, &pids, NULL, &npids);
-		for (int j = 0; j < npids; j++)
-		{
-			int			blocker = DatumGetInt32(pids[j]);
-
-			if (blocker == MyProcPid)
-				return true;
-			/* A prepared transaction is 0, and waits for nobody. */
-			if (blocker != 0)
-				chain = list_append_unique_int(chain, blocker);
-		}
-	}
-	return false;
 }
 
 /* What it waits for, in words, or NULL if it does not wait; palloc'd. */
@@ -153,7 +112,7 @@ check_blocked(DmuControl *control, TimestampTz now)
 			(i > 0 && pg_atomic_read_u32(&slot->state) == DMU_WORKER_DONE) ||
 			!TimestampDifferenceExceeds(since, now, DMU_WATCH_INTERVAL))
 			continue;
-		if (blocked_by_me(pid))
+		if (dmu_blocked_by_me(pid))
 			raise_blocked(slot, pid);
 	}
 }

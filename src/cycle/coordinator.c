@@ -160,8 +160,8 @@ begin_cycle(Coordination *c)
 	int			suspects;
 
 	dmu_transaction_begin();
-	dmu_transaction_be_durable(control->identity.synchronous_commit);
 	dmu_owner_protect();
+	dmu_transaction_be_durable(control->identity.synchronous_commit);
 	control->head.coordinator_pid = MyProcPid;
 	if (!dmu_directory_enter(control->request.users, c->handle))
 	{
@@ -197,7 +197,7 @@ begin_cycle(Coordination *c)
 
 	/* Who sees the row finds the cycle; see mark_aborted(). */
 	control->head.cycle_id = dmu_history_begin(&start);
-	dmu_transaction_commit(c->context);
+	dmu_finish_commit(control, c->context);
 	c->begun = true;
 
 	dmu_launch_announce(control, DMU_COORDINATOR);
@@ -321,13 +321,17 @@ work(Coordination *c)
 	dmu_worker_first_turn(worker);
 	if (dmu_queue_stop(c->control) == DMU_STOP_NONE)
 	{
-		/* The timer would cancel the waiting; that has its own way out. */
-		dmu_timers_stop();
 		dmu_finish_wait(c->control, c->workers, c->nworkers);
-		dmu_timers_start(c->control);
 		dmu_worker_second_turn(worker);
 	}
 	dmu_worker_end(worker);
+}
+
+/* A signal that came with the stop flag may have hit nothing. */
+static bool
+may_go_on(Coordination *c)
+{
+	return dmu_queue_stop(c->control) < DMU_STOP_CANCEL;
 }
 
 /* An error that ends the cycle, on its way to history and caller. */
@@ -372,13 +376,14 @@ dmu_coordinator_main(Datum main_arg)
 		/* Once more: this one runs while we still have the cycle lock. */
 		before_shmem_exit(coordinator_exit, PointerGetDatum(c));
 		dmu_timers_start(c->control);
-		if (dmu_queue_stop(c->control) == DMU_STOP_NONE)
-		{
+		if (may_go_on(c))
 			begin_cycle(c);
+		if (may_go_on(c))
 			prioritise(c);
+		if (may_go_on(c))
 			launch_workers(c);
+		if (may_go_on(c))
 			work(c);
-		}
 	}
 	PG_CATCH();
 	{

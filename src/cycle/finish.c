@@ -11,42 +11,128 @@
  */
 #include "finish.h"
 
+#include "blockers.h"
+#include "cancel.h"
 #include "errors.h"
 #include "history.h"
 #include "miscadmin.h"
 #include "ownersql.h"
+#include "pgstat.h"
 #include "progress.h"
 #include "record.h"
-#include "transaction.h"
 #include "settings.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "timers.h"
+#include "transaction.h"
 #include "trouble.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+/* How often the others are looked after: while they work, while they stop. */
+#define DMU_LOOK_INTERVAL 500
+#define DMU_STOP_INTERVAL 100
+
+/* A cancel of the coordinator is one of the cycle. */
+static void
+take_cancel(DmuControl *control)
+{
+	DmuError   *error;
+
+	if (!QueryCancelPending)
+		return;
+	QueryCancelPending = false;
+	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
+		return;
+
+	error = palloc(sizeof(DmuError));
+	dmu_error_set(error, ERRCODE_QUERY_CANCELED,
+				  "canceling cycle because its coordinator was canceled",
+				  NULL, NULL);
+	dmu_queue_stop_with_error(control, DMU_STOP_ABORT, error);
+	pfree(error);
+}
+
+/* True if a worker that has been at the same thing for a while waits for us. */
+static bool
+is_in_the_way(DmuControl *control)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int number = DMU_COORDINATOR + 1; number <= control->nslots; number++)
+	{
+		DmuSlot    *slot = dmu_slot(control, number);
+		int			pid = (int) pg_atomic_read_u32(&slot->live_pid);
+		TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+
+		if (pid != 0 &&
+			TimestampDifferenceExceeds(since, now, DMU_LOOK_INTERVAL) &&
+			dmu_blocked_by_me(pid))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The coordinator waits on its latch for processes that may wait for locks.
+ * Nobody would notice a deadlock with its own one, that on the extension; so
+ * it is given up where a worker has got behind it.
+ */
+static void
+get_out_of_the_way(DmuControl *control, MemoryContext context)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(context);
+
+	if (dmu_owner_is_protected() && is_in_the_way(control))
+	{
+		dmu_owner_unprotect();
+		ereport(LOG,
+				(errmsg("datamart_users cycle " INT64_FORMAT ": lets somebody drop the extension, for whom a worker waits",
+						control->head.cycle_id)));
+	}
+	MemoryContextSwitchTo(old_context);
+	MemoryContextReset(context);
+}
+
 void
 dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 				int nworkers)
 {
-	MemoryContext context = CurrentMemoryContext;
-	DmuError   *error = palloc(sizeof(DmuError));
-	volatile bool done = false;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "datamart_users wait",
+												  ALLOCSET_SMALL_SIZES);
 
-	while (!done)
+	HOLD_CANCEL_INTERRUPTS();
+	while (dmu_launch_any_running(workers, nworkers))
 	{
-		PG_TRY();
-		{
-			dmu_launch_wait(workers, nworkers);
-			done = true;
-		}
-		PG_CATCH();
-		{
-			dmu_error_catch(error, context);
-			dmu_queue_stop_with_error(control, DMU_STOP_ABORT, error);
-		}
-		PG_END_TRY();
+		bool		stopping;
+
+		take_cancel(control);
+		CHECK_FOR_INTERRUPTS();
+		stopping = dmu_queue_stop(control) >= DMU_STOP_CANCEL;
+		if (stopping)
+			dmu_queue_wake(&control->head);
+		get_out_of_the_way(control, context);
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 stopping ? DMU_STOP_INTERVAL : DMU_LOOK_INTERVAL,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
 	}
-	pfree(error);
+	take_cancel(control);
+	RESUME_CANCEL_INTERRUPTS();
+	MemoryContextDelete(context);
+}
+
+void
+dmu_finish_commit(DmuControl *control, MemoryContext context)
+{
+	dmu_timers_finish(control);
+	dmu_cancel_clear();
+	dmu_transaction_commit(context);
+	if (dmu_cancel_was_taken())
+		pg_atomic_write_u32(&control->not_replicated, 1);
 }
 
 /*
@@ -112,6 +198,7 @@ warn_missing_workers(DmuControl *control)
 {
 	int			registered = (int) pg_atomic_read_u32(&control->workers_registered);
 	int			missing = 0;
+	const DmuError *error = &control->missing_error;
 
 	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
 		return;
@@ -124,6 +211,8 @@ warn_missing_workers(DmuControl *control)
 		ereport(WARNING,
 				(errmsg("datamart_users cycle " INT64_FORMAT ": %d of %d workers did not take part",
 						control->head.cycle_id, missing, registered),
+				 error->sqlerrcode != 0 ?
+				 errdetail_internal("%s", error->message) : 0,
 				 errhint("Look for their errors in the server log.")));
 }
 
@@ -201,10 +290,11 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	end.profile = profile;
 
 	dmu_transaction_begin();
+	dmu_transaction_limit_waits();
 	dmu_owner_protect();
 	dmu_transaction_be_durable(control->identity.synchronous_commit);
 	dmu_history_end(&end, dmu_history_retention);
-	dmu_transaction_commit(context);
+	dmu_finish_commit(control, context);
 }
 
 static void
@@ -228,10 +318,10 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 	DmuCycleResult result;
 	int			put_off;
 
-	dmu_finish_wait(control, workers, nworkers);
-
-	/* What could still be cancelled is over. */
+	/* What could still be cancelled is over, but for the waits of commits. */
 	HOLD_CANCEL_INTERRUPTS();
+	dmu_finish_wait(control, workers, nworkers);
+	dmu_timers_finish(control);
 	count_lost_workers(control);
 	put_off = count_put_off(control);
 	dmu_trouble_settle(control);

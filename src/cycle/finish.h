@@ -12,13 +12,21 @@
 
 /*
  * Waits for the other workers of a cycle.  They stop by themselves, if need be
- * by the stop flag; a cancel of ours sets that.
+ * by the stop flag; a cancel of ours sets that.  Nobody waits for a lock of
+ * this process meanwhile for whom a worker waits: dmu_owner_protect() has to be
+ * called again.  No transaction may be open.
  */
 extern void dmu_finish_wait(DmuControl *control,
 							BackgroundWorkerHandle **workers, int nworkers);
 
 /*
- * Does that, and writes the result of the cycle into the control segment and,
+ * Commits what has to be durable.  A cancel ends its wait for a synchronous
+ * standby, as it does for any session; the control segment notes that.
+ */
+extern void dmu_finish_commit(DmuControl *control, MemoryContext context);
+
+/*
+ * Waits for them, and writes the result of the cycle into the control segment and,
  * if it got as far as having a row there, the history.  No transaction may be
  * open.  Raises whatever keeps the history from being
  * written; the workers have stopped by then.

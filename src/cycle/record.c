@@ -64,6 +64,7 @@ write_down(const Record * record, void (*write) (const Record * record),
 	PG_TRY();
 	{
 		dmu_transaction_begin();
+		dmu_transaction_limit_waits();
 		write(record);
 		dmu_transaction_commit(context);
 	}

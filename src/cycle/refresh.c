@@ -37,8 +37,11 @@
 #include "errors.h"
 #include "miscadmin.h"
 #include "prepared.h"
+#include "procedure.h"
 #include "residue.h"
 #include "rewrites.h"
+#include "storage/proc.h"
+#include "timers.h"
 #include "transaction.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -61,6 +64,8 @@ struct DmuRefresher
 	SPIPlanPtr	call;
 	DmuStage	stage;
 	bool		rehearsal;		/* nothing is committed */
+	int			procedure_timeout;	/* its own statement_timeout, or -1 */
+	int			call_limit;		/* of the last CALL, milliseconds; 0 = none */
 	MemoryContext context;
 	char		statement[DMU_QUALIFIED_NAME_LEN + 64];
 	int			statement_id_at;	/* where its argument begins */
@@ -128,6 +133,8 @@ dmu_refresh_prepare(const DmuWarehouse *warehouse)
 	refresher->call =
 		dmu_prepared_make(psprintf("CALL %s($1)", warehouse->procedure_name),
 						  warehouse->procedure_argtype);
+	refresher->procedure_timeout =
+		dmu_procedure_statement_timeout(warehouse->procedure);
 	SPI_finish();
 	return refresher;
 }
@@ -237,6 +244,22 @@ open_and_check(DmuRefresher *refresher, int64 dimension_user_id,
 		dmu_flag_is_set(refresher->flag, dimension_user_id);
 }
 
+/*
+ * With the limit that a client's CALL would have.  What the procedure itself
+ * sets meanwhile, other than by its SET clause, is for later statements.
+ */
+static void
+call_procedure(DmuRefresher *refresher, int64 dimension_user_id)
+{
+	Datum		argument = procedure_argument(refresher, dimension_user_id);
+
+	refresher->call_limit = refresher->procedure_timeout >= 0 ?
+		refresher->procedure_timeout : StatementTimeout;
+	dmu_timers_begin_call(refresher->call_limit);
+	dmu_prepared_run(refresher->call, argument, SPI_OK_UTILITY);
+	dmu_timers_end_call();
+}
+
 /* The rest of the transaction. */
 static void
 refresh_and_commit(DmuRefresher *refresher, int64 dimension_user_id,
@@ -245,9 +268,7 @@ refresh_and_commit(DmuRefresher *refresher, int64 dimension_user_id,
 	DmuFlagUpdate update;
 
 	refresher->stage = DMU_STAGE_CALL;
-	dmu_prepared_run(refresher->call,
-					 procedure_argument(refresher, dimension_user_id),
-					 SPI_OK_UTILITY);
+	call_procedure(refresher, dimension_user_id);
 
 	/* The procedure may have used SET TRANSACTION, for itself. */
 	XactReadOnly = false;
@@ -326,6 +347,7 @@ attempt(DmuRefresher *refresher, int64 dimension_user_id, bool lock_first,
 	}
 	PG_END_TRY();
 
+	dmu_timers_end_call();
 	dmu_residue_drop();
 	*called = reached;
 	if (outcome == DMU_FAILED &&
@@ -391,6 +413,12 @@ dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
 	if (outcome == DMU_FAILED && is_collision(error))
 		outcome = DMU_DEFERRED;
 	return outcome;
+}
+
+int
+dmu_refresh_call_limit(const DmuRefresher *refresher)
+{
+	return refresher->call_limit;
 }
 
 DmuStage

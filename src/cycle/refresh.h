@@ -52,6 +52,9 @@ extern DmuOutcome dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
 /* How far the last attempt of the last dmu_refresh() got. */
 extern DmuStage dmu_refresh_stage(const DmuRefresher *refresher);
 
+/* The statement_timeout that its last CALL had, milliseconds; 0 = none. */
+extern int	dmu_refresh_call_limit(const DmuRefresher *refresher);
+
 /* The statement that refreshes it, for pg_stat_activity and the log. */
 extern const char *dmu_refresh_statement(DmuRefresher *refresher,
 										 int64 dimension_user_id);

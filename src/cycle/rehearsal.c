@@ -140,7 +140,7 @@ refresh(Rehearsal *run)
 {
 	DmuQueueEntry entry = {.dimension_user_id = run->result->dimension_user_id};
 	DmuOutcome	outcome;
-	bool		out_of_time;
+	DmuLimit	out_of_time;
 
 	debug_query_string = dmu_refresh_statement(run->refresher,
 											   entry.dimension_user_id);
@@ -156,7 +156,8 @@ refresh(Rehearsal *run)
 	HOLD_CANCEL_INTERRUPTS();
 	out_of_time = dmu_timers_end();
 	if (outcome == DMU_FAILED)
-		dmu_worker_explain(&run->error, out_of_time);
+		dmu_worker_explain(&run->error, out_of_time,
+						   dmu_refresh_call_limit(run->refresher));
 	finish_refresh(run, outcome);
 	RESUME_CANCEL_INTERRUPTS();
 
@@ -175,11 +176,12 @@ rehearsal_exit(int code, Datum arg)
 {
 	Rehearsal  *run = (Rehearsal *) DatumGetPointer(arg);
 
-	if (run->started_at == 0 || !dmu_timers_out_of_time() ||
+	if (run->started_at == 0 || dmu_timers_out_of_time() == DMU_LIMIT_NONE ||
 		dmu_queue_phase(run->control) == DMU_PHASE_FINISHED)
 		return;
 	dmu_error_set(&run->error, ERRCODE_QUERY_CANCELED, "", NULL, NULL);
-	dmu_worker_explain(&run->error, true);
+	dmu_worker_explain(&run->error, dmu_timers_out_of_time(),
+					   dmu_refresh_call_limit(run->refresher));
 	strlcpy(run->error.hint,
 			"The procedure did not end when it was cancelled; look for EXCEPTION WHEN query_canceled or OTHERS.",
 			sizeof(run->error.hint));

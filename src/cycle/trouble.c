@@ -96,6 +96,7 @@ warehouse_is_unfit(DmuControl *control, DmuError *error)
 	PG_TRY();
 	{
 		dmu_transaction_begin();
+		dmu_transaction_limit_waits();
 		dmu_warehouse_check_privileges(dmu_warehouse_resolve_again(control->request.users),
 									   true);
 		dmu_transaction_commit(context);
@@ -169,6 +170,7 @@ judge_short_queue(DmuControl *control)
 
 	error = palloc(sizeof(DmuError));
 	dmu_transaction_begin();
+	dmu_transaction_limit_waits();
 	dmu_failures_example(control->request.users, control->head.cycle_id,
 						 streak.sqlerrcode, error);
 	dmu_transaction_commit(context);
@@ -186,6 +188,7 @@ take_back(DmuControl *control)
 	int			taken_back = 0;
 
 	dmu_transaction_begin();
+	dmu_transaction_limit_waits();
 	if (dmu_queue_stop(control) == DMU_STOP_FAILED &&
 		dmu_history_previous_error(control->request.users,
 								   control->head.cycle_id) != sqlerrcode)

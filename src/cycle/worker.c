@@ -86,24 +86,33 @@ must_stop(DmuWorker *run)
 
 	if (control->deadline != 0 && GetCurrentTimestamp() >= control->deadline)
 		dmu_queue_request_stop(control, DMU_STOP_TIME_LIMIT);
+	dmu_timers_look();
 	return dmu_queue_stop(control) != DMU_STOP_NONE;
 }
 
 static void
-set_timeout_error(DmuError *error)
+set_timeout_error(DmuError *error, DmuLimit limit, int call_limit)
 {
-	dmu_error_set(error, ERRCODE_QUERY_CANCELED,
-				  "canceling refresh due to datamart_users.user_timeout",
-				  psprintf("The limit for one datamart user is %d ms.",
-						   dmu_user_timeout),
-				  NULL);
+	if (limit == DMU_LIMIT_USER)
+		dmu_error_set(error, ERRCODE_QUERY_CANCELED,
+					  "canceling refresh due to datamart_users.user_timeout",
+					  psprintf("The limit for one datamart user is %d ms.",
+							   dmu_user_timeout),
+					  NULL);
+	else
+		dmu_error_set(error, ERRCODE_QUERY_CANCELED,
+					  "canceling refresh due to statement_timeout",
+					  psprintf("The limit for one CALL of the procedure is %d ms.",
+							   call_limit),
+					  NULL);
 }
 
 void
-dmu_worker_explain(DmuError *error, bool out_of_time)
+dmu_worker_explain(DmuError *error, DmuLimit out_of_time, int call_limit)
 {
-	if (out_of_time && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		set_timeout_error(error);
+	if (out_of_time != DMU_LIMIT_NONE &&
+		error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		set_timeout_error(error, out_of_time, call_limit);
 	else if (error->hint[0] != '\0')
 		return;
 	else if (error->sqlerrcode == ERRCODE_INVALID_TRANSACTION_TERMINATION)
@@ -121,23 +130,24 @@ dmu_worker_explain(DmuError *error, bool out_of_time)
  * not for the datamart user.
  */
 static bool
-handle_failure(DmuWorker *run, const DmuQueueEntry *entry, bool out_of_time,
-			   bool probe)
+handle_failure(DmuWorker *run, const DmuQueueEntry *entry,
+			   DmuLimit out_of_time, bool probe)
 {
 	DmuControl *control = run->control;
 
 	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
 		return false;
 
-	if (run->error.sqlerrcode == ERRCODE_QUERY_CANCELED && !out_of_time &&
-		run->number == DMU_COORDINATOR)
+	if (run->error.sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		out_of_time == DMU_LIMIT_NONE && run->number == DMU_COORDINATOR)
 	{
 		dmu_queue_stop_with_error(control, DMU_STOP_ABORT, &run->error);
 		return false;
 	}
 
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
-	dmu_worker_explain(&run->error, out_of_time);
+	dmu_worker_explain(&run->error, out_of_time,
+					   dmu_refresh_call_limit(run->refresher));
 	if (dmu_trouble_ends_cycle(control, &run->error, probe))
 	{
 		dmu_queue_stop_with_error(control, DMU_STOP_FAILED, &run->error);
@@ -171,30 +181,52 @@ note_suspect(DmuWorker *run, const DmuQueueEntry *entry)
 	return noted;
 }
 
-/* The extension could be dropped since a transaction was aborted. */
-static void
-renew_protection(void)
+/*
+ * The extension is not to be dropped under a cycle.  Without it the coordinator
+ * cannot go on; that is an error, which ends the cycle.
+ */
+static bool
+protect(DmuWorker *run)
+{
+	if (run->number == DMU_COORDINATOR)
+		dmu_owner_protect();
+	else if (!dmu_owner_try_protect())
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("worker %d: leaves the cycle to the others, because somebody is about to drop the extension",
+						run->number)));
+		return false;
+	}
+	return true;
+}
+
+/* It could be dropped since a transaction was aborted. */
+static bool
+renew_protection(DmuWorker *run)
 {
 	MemoryContext context = CurrentMemoryContext;
+	bool		result;
 
 	if (dmu_owner_is_protected())
-		return;
+		return true;
 	dmu_transaction_begin();
-	dmu_owner_protect();
+	dmu_transaction_limit_waits();
+	result = protect(run);
 	dmu_transaction_commit(context);
+	return result;
 }
 
 /*
  * True if another datamart user may be taken.  Protection comes first: it may
- * wait, and whoever is terminated then must not have taken anybody.
+ * wait for a catalog, and whoever is terminated then must not have taken anybody.
  */
 static bool
 may_go_on(DmuWorker *run)
 {
 	if (run->queue == NULL)
 		return false;
-	renew_protection();
-	return !must_stop(run);
+	return renew_protection(run) && !must_stop(run);
 }
 
 /*
@@ -245,7 +277,7 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 {
 	DmuOutcome	outcome = DMU_FAILED;
 	int			streak = dmu_queue_streak(run->control).sqlerrcode;
-	bool		out_of_time;
+	DmuLimit	out_of_time;
 
 	dmu_slot_begin(run->slot, entry);
 	debug_query_string = dmu_refresh_statement(run->refresher,
@@ -293,26 +325,32 @@ worker_exit(int code, Datum arg)
 	int64		id = (int64) pg_atomic_read_u64(&run->slot->dimension_user_id);
 
 	if (pg_atomic_read_u32(&run->slot->state) != DMU_WORKER_REFRESHING ||
-		!dmu_timers_out_of_time() ||
+		dmu_timers_out_of_time() == DMU_LIMIT_NONE ||
 		dmu_queue_stop(run->control) >= DMU_STOP_CANCEL)
 		return;
 
 	AbortOutOfAnyTransaction();
 	MemoryContextSwitchTo(TopMemoryContext);
-	set_timeout_error(&run->error);
+	set_timeout_error(&run->error, dmu_timers_out_of_time(),
+					  dmu_refresh_call_limit(run->refresher));
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
 	dmu_record_failure(run->control, run->number, id, &run->error, true);
 	dmu_slot_end(run->control, run->slot, DMU_FAILED);
 	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 }
 
-static void
+/* False if it cannot take part. */
+static bool
 prepare_run(DmuWorker *run)
 {
 	MemoryContext old_context;
 
 	dmu_transaction_begin();
-	dmu_owner_protect();
+	if (!protect(run))
+	{
+		dmu_transaction_commit(TopMemoryContext);
+		return false;
+	}
 	dmu_settings_apply_worker_settings();
 	old_context = MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
 															  "datamart_users warehouse",
@@ -321,6 +359,7 @@ prepare_run(DmuWorker *run)
 	MemoryContextSwitchTo(old_context);
 	run->refresher = dmu_refresh_prepare(run->warehouse);
 	dmu_transaction_commit(TopMemoryContext);
+	return true;
 }
 
 DmuWorker  *
@@ -337,8 +376,8 @@ dmu_worker_begin(DmuControl *control, int number)
 										 "datamart_users worker",
 										 ALLOCSET_DEFAULT_SIZES);
 	users_table = control->request.users;
-	if (run->queue != NULL)
-		prepare_run(run);
+	if (run->queue != NULL && !prepare_run(run))
+		return NULL;
 	dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
 	before_shmem_exit(worker_exit, PointerGetDatum(run));
 	return run;
@@ -443,7 +482,13 @@ dmu_worker_main(Datum main_arg)
 	dmu_launch_assume_session(control);
 	dmu_launch_announce(control, number);
 	dmu_timers_start(control);
+
+	/* What was set while it connected has not been signalled to it. */
+	if (dmu_queue_stop(control) != DMU_STOP_NONE)
+		return;
 	worker = dmu_worker_begin(control, number);
+	if (worker == NULL)
+		return;
 	dmu_worker_first_turn(worker);
 	dmu_worker_end(worker);
 	dmu_timers_stop();

@@ -9,6 +9,7 @@
 #define DMU_WORKER_H
 
 #include "queue.h"
+#include "timers.h"
 
 /* Entry point of a background worker; the argument is a control segment. */
 extern PGDLLEXPORT void dmu_worker_main(Datum main_arg);
@@ -42,6 +43,7 @@ extern void dmu_worker_end(DmuWorker *worker);
  * Adds to an error of a refresh what the author of the procedure should know;
  * "out_of_time": user_timeout was over.
  */
-extern void dmu_worker_explain(DmuError *error, bool out_of_time);
+extern void dmu_worker_explain(DmuError *error, DmuLimit out_of_time,
+							   int call_limit);
 
 #endif							/* DMU_WORKER_H */

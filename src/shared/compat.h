@@ -159,6 +159,13 @@ dmu_find_setting(const char *name)
 #define dmu_executor_run(desc) ExecutorRun((desc), ForwardScanDirection, 0, true)
 #endif
 
+/* 18 turned the flag round. */
+#if PG_VERSION_NUM >= 180000
+#define dmu_is_background_worker(proc) (!(proc)->isRegularBackend)
+#else
+#define dmu_is_background_worker(proc) ((proc)->isBackgroundWorker)
+#endif
+
 /*
  * From libpq/libpq.h, which includes the headers of the GSSAPI library; those
  * do not come with the server's development package.

@@ -38,6 +38,14 @@ dmu_error_set(DmuError *error, int sqlerrcode, const char *message,
 }
 
 void
+dmu_error_copy(DmuError *error, const ErrorData *edata)
+{
+	dmu_error_set(error, edata->sqlerrcode, edata->message, edata->detail,
+				  edata->hint);
+	copy_text(error->context, edata->context);
+}
+
+void
 dmu_error_catch(DmuError *error, MemoryContext context)
 {
 	ErrorData  *edata;
@@ -48,9 +56,7 @@ dmu_error_catch(DmuError *error, MemoryContext context)
 	AbortOutOfAnyTransaction();
 	MemoryContextSwitchTo(context);
 
-	dmu_error_set(error, edata->sqlerrcode, edata->message, edata->detail,
-				  edata->hint);
-	copy_text(error->context, edata->context);
+	dmu_error_copy(error, edata);
 	FreeErrorData(edata);
 }
 

@@ -17,6 +17,9 @@
  */
 extern void dmu_error_catch(DmuError *error, MemoryContext context);
 
+/* Takes over an error that is being reported. */
+extern void dmu_error_copy(DmuError *error, const ErrorData *edata);
+
 /* Fills in an error of our own; detail and hint may be NULL. */
 extern void dmu_error_set(DmuError *error, int sqlerrcode, const char *message,
 						  const char *detail, const char *hint);

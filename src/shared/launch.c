@@ -20,8 +20,10 @@
 #include "launch.h"
 
 #include "access/xact.h"
+#include "cancel.h"
 #include "compat.h"
 #include "directory.h"
+#include "errors.h"
 #include "libpq/pqsignal.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -31,9 +33,19 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
+#include "utils/elog.h"
 #include "utils/guc.h"
 
 #define DMU_LIBRARY "datamart_users"
+
+/* True until it is as its caller's session is, too. */
+static bool starting = true;
+
+/* Whose process this one is, and the number of its slot. */
+static DmuControl *own_control = NULL;
+static int	own_number = 0;
+
+static emit_log_hook_type previous_log_hook = NULL;
 
 /* The libraries come first in the session state; this is their room. */
 static Size
@@ -99,14 +111,63 @@ dmu_launch_register(dsm_handle handle, int number,
 	return RegisterDynamicBackgroundWorker(&entry, worker);
 }
 
-void
-dmu_launch_wait(BackgroundWorkerHandle **workers, int nworkers)
+bool
+dmu_launch_any_running(BackgroundWorkerHandle **workers, int nworkers)
 {
+	pid_t		pid;
+
 	for (int i = 0; i < nworkers; i++)
 	{
-		if (workers[i] != NULL)
-			(void) WaitForBackgroundWorkerShutdown(workers[i]);
+		BgwHandleStatus status = GetBackgroundWorkerPid(workers[i], &pid);
+
+		if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED)
+			return true;
 	}
+	return false;
+}
+
+/*
+ * emit_log_hook.  What keeps a process from connecting is FATAL, which nobody
+ * can catch; without this it were to be found in the server log only.
+ */
+static void
+keep_error(ErrorData *edata)
+{
+	DmuControl *control = own_control;
+
+	if (previous_log_hook != NULL)
+		previous_log_hook(edata);
+	if (edata->elevel < ERROR || !starting || control == NULL ||
+		dmu_queue_stop(control) != DMU_STOP_NONE)
+		return;
+
+	if (own_number == DMU_COORDINATOR)
+	{
+		DmuError   *error = palloc(sizeof(DmuError));
+
+		dmu_error_copy(error, edata);
+		dmu_queue_stop_with_error(control, DMU_STOP_FAILED, error);
+		pfree(error);
+	}
+	else
+	{
+		uint32		expected = 0;
+
+		if (pg_atomic_compare_exchange_u32(&control->missing_claimed,
+										   &expected, 1))
+			dmu_error_copy(&control->missing_error, edata);
+	}
+}
+
+/*
+ * before_shmem_exit callback, the last of ours: nobody is to signal a pid that
+ * may be another's soon.
+ */
+static void
+launch_exit(int code, Datum arg)
+{
+	pg_atomic_write_u32(&dmu_slot(own_control, own_number)->live_pid, 0);
+	own_control = NULL;
 }
 
 DmuControl *
@@ -117,8 +178,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 	DmuControl *control;
 	DmuSlot    *slot;
 
-	/* A refresh can be cancelled like the query of a client. */
-	pqsignal(SIGINT, StatementCancelHandler);
+	dmu_cancel_init();
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
@@ -138,6 +198,15 @@ dmu_launch_attach(Datum main_arg, int *number)
 		return NULL;
 	}
 
+	/* In this order; see request_stop() in queue.c. */
+	own_control = control;
+	own_number = Max(*number, DMU_COORDINATOR);
+	slot = dmu_slot(control, own_number);
+	before_shmem_exit(launch_exit, (Datum) 0);
+	pg_atomic_write_u32(&slot->pid, MyProcPid);
+	pg_atomic_write_u32(&slot->live_pid, MyProcPid);
+	pg_memory_barrier();
+
 	/*
 	 * A coordinator that ends before its workers sets the stop flag, and
 	 * gives back the cycle lock after that.  So whoever enters too late for
@@ -147,9 +216,6 @@ dmu_launch_attach(Datum main_arg, int *number)
 		(!dmu_directory_join(control->head.database, control->request.users) ||
 		 dmu_queue_stop(control) != DMU_STOP_NONE))
 		return NULL;
-
-	slot = dmu_slot(control, Max(*number, DMU_COORDINATOR));
-	pg_atomic_write_u32(&slot->pid, MyProcPid);
 	return control;
 }
 
@@ -160,9 +226,12 @@ dmu_launch_assume_session(DmuControl *control)
 	char	   *space = dmu_queue_session(control);
 	Size		libraries;
 
+	previous_log_hook = emit_log_hook;
+	emit_log_hook = keep_error;
 	BackgroundWorkerInitializeConnectionByOid(control->head.database,
 											  identity->authenticated_role,
 											  DMU_CONNECTION_FLAGS);
+	dmu_cancel_connected();
 	SetClientEncoding(GetDatabaseEncoding());
 
 	memcpy(&libraries, space, sizeof(Size));
@@ -180,6 +249,11 @@ dmu_launch_assume_session(DmuControl *control)
 
 	if (DMU_TRANSACTION_TIMEOUT != NULL)
 		SetConfigOption(DMU_TRANSACTION_TIMEOUT, "0", PGC_USERSET, PGC_S_SESSION);
+
+	/* A library may have put its own hook before ours, which stays then. */
+	starting = false;
+	if (emit_log_hook == keep_error)
+		emit_log_hook = previous_log_hook;
 }
 
 void
@@ -190,4 +264,28 @@ dmu_launch_announce(DmuControl *control, int number)
 	snprintf(name, sizeof(name), "datamart_users cycle " INT64_FORMAT " worker %d",
 			 control->head.cycle_id, number);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+}
+
+void
+dmu_launch_raise_not_started(DmuControl *control)
+{
+	if (pg_atomic_read_u32(&control->head.refused) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the library of datamart_users was replaced after this session had loaded it"),
+				 errdetail("New processes load the new library, which lays out the shared memory in another way."),
+				 errhint("Reconnect, and call the function again.")));
+
+	/* It has left word of why it could not connect. */
+	if (control->error.sqlerrcode != 0 &&
+		dmu_queue_phase(control) == DMU_PHASE_CREATED)
+	{
+		DmuError	error = control->error;
+
+		if (error.hint[0] == '\0')
+			strlcpy(error.hint,
+					"The processes of a cycle connect to the database anew, as the role that this session logged in as. datamart_users_check() looks at what that takes.",
+					sizeof(error.hint));
+		dmu_error_raise(&error);
+	}
 }

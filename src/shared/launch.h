@@ -37,8 +37,9 @@ extern void dmu_launch_save_session(DmuControl *control, Size session_size);
 extern bool dmu_launch_register(dsm_handle handle, int number,
 								BackgroundWorkerHandle **worker);
 
-/* Waits until all of them have stopped; a NULL is passed over. */
-extern void dmu_launch_wait(BackgroundWorkerHandle **workers, int nworkers);
+/* True until all of them have stopped, or will not start any more. */
+extern bool dmu_launch_any_running(BackgroundWorkerHandle **workers,
+								   int nworkers);
 
 /*
  * For the main function of a new process: signals, control segment (mapped
@@ -49,11 +50,20 @@ extern DmuControl *dmu_launch_attach(Datum main_arg, int *number);
 
 /*
  * Connects to the caller's database as the caller, with the caller's settings.
- * Afterwards no SQL can change the role.
+ * Afterwards no SQL can change the role.  Where it cannot connect, which is
+ * FATAL, the reason is left in the control segment: as the error of the cycle
+ * by a coordinator, as missing_error by any other worker.
  */
 extern void dmu_launch_assume_session(DmuControl *control);
 
 /* Shows cycle and worker number as application_name. */
 extern void dmu_launch_announce(DmuControl *control, int number);
+
+/*
+ * In the backend that started the process of slot 1, when that has ended
+ * before its time: raises the reason, if it is known to have come from its
+ * start.
+ */
+extern void dmu_launch_raise_not_started(DmuControl *control);
 
 #endif							/* DMU_LAUNCH_H */

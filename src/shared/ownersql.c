@@ -33,6 +33,7 @@
 #include "storage/ipc.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
+#include "transaction.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -49,13 +50,6 @@
 
 /* What the names of all our tables begin with. */
 #define TABLE_PREFIX DMU_EXTENSION_NAME "_"
-
-/*
- * How long we wait for somebody who has locked one of the tables, or a row in
- * them, milliseconds.  A cycle must not hang because a person looks after the
- * history.
- */
-#define DMU_OWNER_LOCK_WAIT 10000
 
 /* The extension, once dmu_owner_protect() has been called. */
 static LOCKTAG extension_tag;
@@ -134,8 +128,8 @@ dmu_owner_enter(DmuOwnerScope *scope)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	if (LockTimeout == 0 || LockTimeout > DMU_OWNER_LOCK_WAIT)
-		(void) set_config_option("lock_timeout", CppAsString2(DMU_OWNER_LOCK_WAIT),
+	if (LockTimeout == 0 || LockTimeout > DMU_LOCK_WAIT)
+		(void) set_config_option("lock_timeout", CppAsString2(DMU_LOCK_WAIT),
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
@@ -316,8 +310,8 @@ dmu_owner_is_protected(void)
 		dmu_lock_held_by_me(&extension_tag, AccessShareLock);
 }
 
-void
-dmu_owner_protect(void)
+bool
+dmu_owner_try_protect(void)
 {
 	/*
 	 * DROP EXTENSION locks the extension itself before it looks at its
@@ -330,8 +324,33 @@ dmu_owner_protect(void)
 		before_shmem_exit(release_protection, (Datum) 0);
 	extension_tag_set = true;
 	if (dmu_owner_is_protected())
-		return;
-	(void) LockAcquire(&extension_tag, AccessShareLock, true, false);
+		return true;
+
+	/*
+	 * Never wait for it: whoever has locked the extension may wait for a
+	 * process of ours, and those wait for each other on their latches.
+	 */
+	if (LockAcquire(&extension_tag, AccessShareLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
 	AcceptInvalidationMessages();
 	(void) dmu_owner_role();
+	return true;
+}
+
+void
+dmu_owner_protect(void)
+{
+	if (dmu_owner_try_protect())
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("extension \"%s\" is being dropped", DMU_EXTENSION_NAME),
+			 errdetail("Another transaction has locked the extension, or waits for that."),
+			 errhint("Try again when that transaction has ended.")));
+}
+
+void
+dmu_owner_unprotect(void)
+{
+	release_protection(0, (Datum) 0);
 }

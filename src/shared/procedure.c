@@ -26,9 +26,11 @@
 #include "privilege.h"
 #include "procedure.h"
 #include "settings.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -264,4 +266,48 @@ dmu_procedure_resolve(Oid key_type, const char *key, Oid *argtype)
 	if (!OidIsValid(procedure))
 		no_procedure(schema, schema_oid, name, key, ambiguous);
 	return procedure;
+}
+
+int
+dmu_procedure_statement_timeout(Oid procedure)
+{
+	static const char prefix[] = "statement_timeout=";
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(procedure));
+	int			timeout = -1;
+	bool		isnull;
+	Datum		settings;
+	Datum	   *items;
+	int			nitems;
+
+	if (!HeapTupleIsValid(tuple))
+		return -1;
+	settings = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
+	if (!isnull)
+	{
+		deconstruct_array(DatumGetArrayTypeP(settings), TEXTOID, -1, false,
+						  TYPALIGN_INT, &items, NULL, &nitems);
+		for (int i = 0; i < nitems; i++)
+		{
+			const char *item = TextDatumGetCString(items[i]);
+
+			if (strncmp(item, prefix, strlen(prefix)) == 0)
+				(void) parse_int(item + strlen(prefix), &timeout,
+								 GUC_UNIT_MS, NULL);
+		}
+	}
+	ReleaseSysCache(tuple);
+	return timeout;
+}
+
+char	   *
+dmu_procedure_language(Oid procedure)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(procedure));
+	Oid			language;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for procedure %u", procedure);
+	language = ((Form_pg_proc) GETSTRUCT(tuple))->prolang;
+	ReleaseSysCache(tuple);
+	return get_language_name(language, false);
 }

@@ -18,4 +18,13 @@
 extern Oid	dmu_procedure_resolve(Oid key_type, const char *key,
 								  Oid *argtype);
 
+/*
+ * What its own SET clause gives statement_timeout, milliseconds; -1 if there
+ * is no such clause.
+ */
+extern int	dmu_procedure_statement_timeout(Oid procedure);
+
+/* The name of its language, palloc'd. */
+extern char *dmu_procedure_language(Oid procedure);
+
 #endif							/* DMU_PROCEDURE_H */

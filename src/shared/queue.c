@@ -14,6 +14,9 @@
  */
 #include "queue.h"
 
+#include <signal.h>
+
+#include "compat.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -60,6 +63,8 @@ dmu_queue_create(int nslots, Size session_size)
 	pg_atomic_init_u32(&control->head.refused, 0);
 	pg_atomic_init_u32(&control->workers_registered, 0);
 	pg_atomic_init_u32(&control->error_claimed, 0);
+	pg_atomic_init_u32(&control->missing_claimed, 0);
+	pg_atomic_init_u32(&control->not_replicated, 0);
 	pg_atomic_init_u64(&control->streak, 0);
 
 	for (int i = 0; i < nslots; i++)
@@ -68,6 +73,7 @@ dmu_queue_create(int nslots, Size session_size)
 
 		pg_atomic_init_u32(&slot->state, DMU_WORKER_EMPTY);
 		pg_atomic_init_u32(&slot->pid, 0);
+		pg_atomic_init_u32(&slot->live_pid, 0);
 		pg_atomic_init_u32(&slot->priority, 0);
 		pg_atomic_init_u64(&slot->dimension_user_id, 0);
 		pg_atomic_init_u64(&slot->since, 0);
@@ -299,6 +305,43 @@ dmu_queue_stop(DmuControl *control)
 	return (DmuStop) pg_atomic_read_u32(&control->head.stop);
 }
 
+/*
+ * The pid is that of a process which has not exited yet, or was not a moment
+ * ago; that it has become another background worker of the same database
+ * since can be ruled out as little as pg_cancel_backend() can.
+ */
+static void
+wake_process(const DmuControlHead *head, int pid)
+{
+	PGPROC	   *proc;
+
+	if (pid == 0 || pid == MyProcPid)
+		return;
+	proc = BackendPidGetProc(pid);
+	if (proc != NULL && dmu_is_background_worker(proc) &&
+		(proc->databaseId == head->database || !OidIsValid(proc->databaseId)))
+		(void) kill(pid, SIGINT);
+}
+
+void
+dmu_queue_wake(DmuControlHead *head)
+{
+	DmuControl *control = dmu_queue_whole(head);
+
+	if (control == NULL)
+	{
+		wake_process(head, head->coordinator_pid);
+		return;
+	}
+	for (int i = 0; i < control->nslots; i++)
+		wake_process(head,
+					 (int) pg_atomic_read_u32(&control->slots[i].live_pid));
+}
+
+/*
+ * The flag comes before the signal, and a process writes down its pid before
+ * it reads the flag: whoever misses the one does not miss the other.
+ */
 static void
 request_stop(DmuControlHead *head, DmuStop stop)
 {
@@ -309,6 +352,8 @@ request_stop(DmuControlHead *head, DmuStop stop)
 		if (pg_atomic_compare_exchange_u32(&head->stop, &current, stop))
 			break;
 	}
+	if (stop >= DMU_STOP_CANCEL)
+		dmu_queue_wake(head);
 }
 
 void

@@ -72,6 +72,7 @@ typedef struct DmuSlot
 {
 	pg_atomic_uint32 state;		/* DmuWorkerState */
 	pg_atomic_uint32 pid;
+	pg_atomic_uint32 live_pid;	/* the same, 0 again when the process exits */
 	pg_atomic_uint32 priority;	/* of the datamart user at work */
 	pg_atomic_uint64 dimension_user_id; /* at work, or the last one */
 	pg_atomic_uint64 since;		/* TimestampTz, when it took on what it does */
@@ -159,6 +160,16 @@ typedef struct DmuControl
 	 */
 	pg_atomic_uint32 error_claimed;
 	DmuError	error;
+
+	/* The same for the first worker that could not take part. */
+	pg_atomic_uint32 missing_claimed;
+	DmuError	missing_error;
+
+	/*
+	 * A commit of the coordinator did not wait for its synchronous standby to
+	 * the end, because it was cancelled; coordinator.
+	 */
+	pg_atomic_uint32 not_replicated;
 
 	/* With DMU_PHASE_FINISHED; coordinator. */
 	DmuCycleResult result;
@@ -256,8 +267,19 @@ extern void dmu_queue_set_phase(DmuControl *control, DmuPhase phase);
 
 extern DmuStop dmu_queue_stop(DmuControl *control);
 
-/* Never weakens an earlier request.  Async-signal-safe. */
+/*
+ * Never weakens an earlier request.  From DMU_STOP_CANCEL on it wakes the
+ * processes of the cycle.
+ */
 extern void dmu_queue_request_stop(DmuControl *control, DmuStop stop);
+
+/*
+ * Cancels what they are at, as pg_cancel_backend() would, so that they look at
+ * the stop flag; for whoever waits until they have stopped, in case that one
+ * was not heeded.  Of another build's cycle it reaches the coordinator, which
+ * goes on to do the same.
+ */
+extern void dmu_queue_wake(DmuControlHead *head);
 
 /* The same for a cycle of any build: somebody asks for a cancel. */
 extern void dmu_queue_cancel(DmuControlHead *head);

@@ -62,6 +62,7 @@ dmu_suspects_forget(Oid users, int worker)
 	DmuOwnerScope scope;
 
 	dmu_transaction_begin();
+	dmu_transaction_limit_waits();
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_suspects"

@@ -15,8 +15,10 @@
 #include "transaction.h"
 
 #include "access/xact.h"
+#include "cancel.h"
 #include "directory.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/guc.h"
 
 static Oid	session_role = InvalidOid;
@@ -49,6 +51,29 @@ dmu_transaction_be_durable(const char *wanted)
 	(void) set_config_option("synchronous_commit", wanted,
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 							 true, 0, false);
+}
+
+/* XactCallback: a wait of the commit itself is for cancels to end. */
+static void
+waits_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_ABORT)
+		dmu_cancel_restore();
+}
+
+void
+dmu_transaction_limit_waits(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(waits_end, NULL);
+	registered = true;
+	dmu_cancel_keep();
+	if (LockTimeout == 0 || LockTimeout > DMU_LOCK_WAIT)
+		(void) set_config_option("lock_timeout", CppAsString2(DMU_LOCK_WAIT),
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+								 true, 0, false);
 }
 
 void

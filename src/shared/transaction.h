@@ -26,6 +26,19 @@ extern void dmu_transaction_begin(void);
  */
 extern void dmu_transaction_be_durable(const char *wanted);
 
+/*
+ * How long we wait for somebody who has locked one of our tables or a catalog,
+ * milliseconds.  A cycle must not hang because somebody repairs the
+ * history by hand.
+ */
+#define DMU_LOCK_WAIT 10000
+
+/*
+ * Has the open transaction wait no longer than that for a lock, then 55P03, and
+ * keeps cancels for after it; see cancel.h.
+ */
+extern void dmu_transaction_limit_waits(void);
+
 /* Commits it, and goes on in the given memory context. */
 extern void dmu_transaction_commit(MemoryContext context);
 
