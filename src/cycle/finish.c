@@ -117,7 +117,7 @@ dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 stopping ? DMU_STOP_INTERVAL : DMU_LOOK_INTERVAL,
-						 PG_WAIT_EXTENSION);
+						 WAIT_EVENT_BGWORKER_SHUTDOWN);
 		ResetLatch(MyLatch);
 	}
 	take_cancel(control);

@@ -174,6 +174,7 @@ dmu_timers_start(DmuControl *control)
 	out_of_time = DMU_LIMIT_NONE;
 	canceled_at = 0;
 	watched = control;
+	dmu_timers_look();
 }
 
 void

@@ -193,7 +193,7 @@ protect(DmuWorker *run)
 	else if (!dmu_owner_try_protect())
 	{
 		ereport(WARNING,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("worker %d: leaves the cycle to the others, because somebody is about to drop the extension",
 						run->number)));
 		return false;

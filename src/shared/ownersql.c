@@ -343,7 +343,7 @@ dmu_owner_protect(void)
 	if (dmu_owner_try_protect())
 		return;
 	ereport(ERROR,
-			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("extension \"%s\" is being dropped", DMU_EXTENSION_NAME),
 			 errdetail("Another transaction has locked the extension, or waits for that."),
 			 errhint("Try again when that transaction has ended.")));

@@ -33,12 +33,12 @@ extern Oid	dmu_owner_role(void);
 /*
  * Keeps the extension from being dropped until the process ends.  An aborted
  * transaction undoes that, so to be called again after one; raises 55000 if
- * the extension has gone meanwhile, and 55P03 if somebody is about to drop it:
- * it never waits for that.  Needs a transaction.
+ * the extension has gone meanwhile, or if somebody is about to drop it: it
+ * never waits for that.  Needs a transaction.
  */
 extern void dmu_owner_protect(void);
 
-/* The same, but false in the place of 55P03. */
+/* The same, but false in the latter case. */
 extern bool dmu_owner_try_protect(void);
 
 /* Gives it up, for good if somebody waits for that.  No transaction is open. */

@@ -94,7 +94,7 @@ is($node->safe_psql('w', 'SELECT status, found FROM datamart_users_run_cycle(100
 # Transactions that a cycle cannot be called from
 #
 for (
-	[ 'transaction block', '25001', 'BEGIN', $run1 ],
+	[ 'transaction block that has read', '25001', 'BEGIN', 'SELECT count(*) FROM dwh.facts', $run1 ],
 	[ 'exception block', '25001', "DO 'BEGIN PERFORM datamart_users_run_cycle(); EXCEPTION WHEN no_data_found THEN NULL; END'" ],
 	[ 'after a write', '25001', "DO 'BEGIN INSERT INTO dwh.behaviour VALUES (9, \$\$SELECT\$\$); PERFORM datamart_users_run_cycle(); END'" ],
 	[ 'read-only', '25006', 'SET default_transaction_read_only = on', $run1 ])
