@@ -183,6 +183,7 @@ static void
 abandon_cycle(OwnCycle *cycle)
 {
 	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz woken = 0;
 	pid_t		pid;
 
 	dmu_queue_request_stop(cycle->control, DMU_STOP_CANCEL);
@@ -192,7 +193,7 @@ abandon_cycle(OwnCycle *cycle)
 									   DMU_CANCEL_WAIT))
 	{
 		sleep_on_latch(DMU_POLL_INTERVAL);
-		dmu_queue_wake(&cycle->control->head);
+		dmu_queue_wake_again(&cycle->control->head, &woken);
 	}
 	warn_not_replicated(cycle->control);
 	RESUME_INTERRUPTS();
@@ -276,6 +277,7 @@ follow_running(DmuControlHead *head, int64 timeout, bool stop)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	DmuControl *control = dmu_queue_whole(head);
+	TimestampTz woken = 0;
 	bool		timed_out = false;
 	DmuWatch	watch;
 
@@ -287,7 +289,7 @@ follow_running(DmuControlHead *head, int64 timeout, bool stop)
 		sleep_on_latch(DMU_POLL_INTERVAL);
 		CHECK_FOR_INTERRUPTS();
 		if (stop)
-			dmu_queue_cancel(head);
+			dmu_queue_wake_again(head, &woken);
 		timed_out = timeout >= 0 &&
 			GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(start, timeout);
 	}

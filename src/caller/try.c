@@ -92,13 +92,17 @@ static void
 abandon(DmuControl *control, BackgroundWorkerHandle *process)
 {
 	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz woken = 0;
 
 	dmu_queue_request_stop(control, DMU_STOP_CANCEL);
 	HOLD_INTERRUPTS();
 	while (!has_stopped(process) &&
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
 									   DMU_CANCEL_WAIT))
+	{
 		sleep_on_latch();
+		dmu_queue_wake_again(&control->head, &woken);
+	}
 	RESUME_INTERRUPTS();
 }
 

@@ -103,6 +103,8 @@ dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 												  "datamart_users wait",
 												  ALLOCSET_SMALL_SIZES);
 
+	TimestampTz woken = 0;
+
 	HOLD_CANCEL_INTERRUPTS();
 	while (dmu_launch_any_running(workers, nworkers))
 	{
@@ -112,7 +114,7 @@ dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 		CHECK_FOR_INTERRUPTS();
 		stopping = dmu_queue_stop(control) >= DMU_STOP_CANCEL;
 		if (stopping)
-			dmu_queue_wake(&control->head);
+			dmu_queue_wake_again(&control->head, &woken);
 		get_out_of_the_way(control, context);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

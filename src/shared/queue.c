@@ -37,6 +37,9 @@
 #define DMU_CONTROL_LAYOUT \
 	((uint64) DMU_LAYOUT << 32 | (sizeof(DmuControl) + sizeof(DmuSlot)))
 
+/* How long until a signal is sent once more, milliseconds. */
+#define DMU_WAKE_INTERVAL 1000
+
 static Size
 control_size(int nslots)
 {
@@ -336,6 +339,18 @@ dmu_queue_wake(DmuControlHead *head)
 	for (int i = 0; i < control->nslots; i++)
 		wake_process(head,
 					 (int) pg_atomic_read_u32(&control->slots[i].live_pid));
+}
+
+void
+dmu_queue_wake_again(DmuControlHead *head, TimestampTz *last)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (*last != 0 && !TimestampDifferenceExceeds(*last, now, DMU_WAKE_INTERVAL))
+		return;
+	if (*last != 0)
+		dmu_queue_wake(head);
+	*last = now;
 }
 
 /*

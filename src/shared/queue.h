@@ -281,6 +281,12 @@ extern void dmu_queue_request_stop(DmuControl *control, DmuStop stop);
  */
 extern void dmu_queue_wake(DmuControlHead *head);
 
+/*
+ * The same once a second, for a loop that calls it more often: "last" is 0 at
+ * first.
+ */
+extern void dmu_queue_wake_again(DmuControlHead *head, TimestampTz *last);
+
 /* The same for a cycle of any build: somebody asks for a cancel. */
 extern void dmu_queue_cancel(DmuControlHead *head);
 
