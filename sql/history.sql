@@ -70,12 +70,13 @@ COMMENT ON COLUMN @extschema@.datamart_users_cycle_priorities.max_time IS 'time 
 
 CREATE VIEW @extschema@.datamart_users_cycle_priority_rates AS
 	SELECT p.*,
+		   c.users_table,
 		   p.total_time / nullif(p.processed + p.failed + p.skipped + p.deferred, 0) AS avg_time,
 		   round((p.processed * 60 / nullif(extract(epoch FROM c.elapsed), 0))::numeric, 1) AS users_per_minute
 	  FROM @extschema@.datamart_users_cycle_priorities p
 	  JOIN @extschema@.datamart_users_cycles c USING (cycle_id);
 
-COMMENT ON VIEW @extschema@.datamart_users_cycle_priority_rates IS 'datamart_users_cycle_priorities with the average time per datamart user and the datamart users processed per minute of the cycle';
+COMMENT ON VIEW @extschema@.datamart_users_cycle_priority_rates IS 'datamart_users_cycle_priorities with the datamart, the average time per datamart user and the datamart users processed per minute of the cycle';
 
 CREATE TABLE @extschema@.datamart_users_cycle_profiles (
 	cycle_id bigint PRIMARY KEY REFERENCES @extschema@.datamart_users_cycles ON DELETE CASCADE,
@@ -102,11 +103,13 @@ CREATE TABLE @extschema@.datamart_users_slowest (
 	priority text NOT NULL,
 	outcome text NOT NULL,
 	elapsed interval NOT NULL,
+	users_table text NOT NULL,
 	PRIMARY KEY (cycle_id, position)
 );
 
 COMMENT ON TABLE @extschema@.datamart_users_slowest IS 'History of datamart_users: the datamart users that took longest in a cycle';
 COMMENT ON COLUMN @extschema@.datamart_users_slowest.position IS '1 is the slowest';
+COMMENT ON COLUMN @extschema@.datamart_users_slowest.users_table IS 'the datamart, as in datamart_users_cycles';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_cycles', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_cycles_cycle_id_seq', '');

@@ -1,10 +1,10 @@
--- Metrics.  Figures of cycles that have ended, by period and priority.
+-- Metrics.  Figures of cycles that have ended, by datamart, period and priority.
 --
 CREATE VIEW @extschema@.datamart_users_metrics AS
 	WITH figures AS (
 		-- Nobody knows when an aborted cycle ended: finished_at is when that
 		-- was noticed.
-		SELECT c.cycle_id, c.started_at,
+		SELECT c.cycle_id, c.users_table, c.started_at,
 			   CASE WHEN c.status <> 'aborted' THEN c.elapsed END AS elapsed,
 			   NULL::text AS priority, c.found, c.processed, c.failed, c.skipped,
 			   c.deferred, t.total_time, t.max_time
@@ -15,14 +15,15 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 					  GROUP BY p.cycle_id) t USING (cycle_id)
 		 WHERE c.status <> 'running'
 		UNION ALL
-		SELECT c.cycle_id, c.started_at, c.elapsed,
+		SELECT c.cycle_id, c.users_table, c.started_at, c.elapsed,
 			   p.priority, p.found, p.processed, p.failed, p.skipped,
 			   p.deferred, p.total_time, p.max_time
 		  FROM @extschema@.datamart_users_cycles c
 		  JOIN @extschema@.datamart_users_cycle_priorities p USING (cycle_id)
 		 WHERE c.status <> 'running'
 	), sums AS (
-		SELECT period.period, period.period_start, period.cycle_id, f.priority,
+		SELECT period.period, period.period_start, period.cycle_id,
+			   f.users_table, f.priority,
 			   count(*) AS cycles,
 			   sum(f.found) AS found,
 			   sum(f.processed) AS processed,
@@ -37,15 +38,16 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 			VALUES ('cycle', f.started_at, f.cycle_id),
 				   ('day', date_trunc('day', f.started_at), NULL),
 				   ('all', NULL, NULL)) AS period (period, period_start, cycle_id)
-		 GROUP BY period.period, period.period_start, period.cycle_id, f.priority
+		 GROUP BY period.period, period.period_start, period.cycle_id,
+				  f.users_table, f.priority
 	)
-	SELECT s.period, s.period_start, s.cycle_id, s.priority, s.cycles,
+	SELECT s.period, s.period_start, s.cycle_id, s.users_table, s.priority, s.cycles,
 		   s.found, s.processed, s.failed, s.skipped, s.deferred,
 		   s.elapsed, s.total_time,
 		   round((s.processed * 60 / nullif(extract(epoch FROM s.elapsed), 0))::numeric, 1) AS users_per_minute,
 		   trunc(100.0 * s.processed / nullif(s.processed + s.failed + s.deferred, 0), 2) AS success_rate,
 		   round(100.0 * s.found / nullif(sum(s.found) FILTER (WHERE s.priority IS NOT NULL)
-				 OVER (PARTITION BY s.period, s.period_start, s.cycle_id), 0), 1) AS share,
+				 OVER (PARTITION BY s.period, s.period_start, s.cycle_id, s.users_table), 0), 1) AS share,
 		   s.total_time / nullif(s.processed + s.failed + s.skipped + s.deferred, 0)::double precision AS avg_time,
 		   s.max_time,
 		   profile.p50, profile.p95, profile.p99
@@ -53,10 +55,11 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 	  LEFT JOIN @extschema@.datamart_users_cycle_profiles profile
 			 ON profile.cycle_id = s.cycle_id AND s.priority IS NULL;
 
-COMMENT ON VIEW @extschema@.datamart_users_metrics IS 'Times, throughput, success rate and distribution of all ended cycles, by cycle, by day and over all of the history, for each priority and for all priorities together';
+COMMENT ON VIEW @extschema@.datamart_users_metrics IS 'Times, throughput, success rate and distribution of all ended cycles, by cycle, by day and over all of the history, for each datamart, and there for each priority and for all priorities together';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.period IS 'cycle, day, or all (of the history)';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.period_start IS 'start of the cycle or of the day, by the TimeZone of the session; NULL for all';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.cycle_id IS 'the cycle, where period is cycle';
+COMMENT ON COLUMN @extschema@.datamart_users_metrics.users_table IS 'the datamart: its users table, by name';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.priority IS 'NULL = all priorities together';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.cycles IS 'cycles with this priority in their queue; for all priorities: ended cycles';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.elapsed IS 'duration of the cycles, added up; an aborted cycle has none';

@@ -34,6 +34,7 @@ COMMENT ON COLUMN @extschema@.datamart_users_progress.users_per_second IS 'over 
 
 CREATE FUNCTION @extschema@.datamart_users_get_workers(
 	OUT cycle_id bigint,
+	OUT users_table text,
 	OUT worker integer,
 	OUT pid integer,
 	OUT state text,
@@ -51,10 +52,12 @@ COMMENT ON FUNCTION @extschema@.datamart_users_get_workers() IS 'see the view da
 CREATE VIEW @extschema@.datamart_users_workers AS SELECT * FROM @extschema@.datamart_users_get_workers();
 
 COMMENT ON VIEW @extschema@.datamart_users_workers IS 'the workers of the running cycles of this database';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.users_table IS 'the datamart: its users table, as it was named when the cycle began';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.worker IS '1 is the coordinator';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.since IS 'when the worker took on what it does';
 
 CREATE FUNCTION @extschema@.datamart_users_get_backlog(
+	OUT users_table text,
 	OUT priority text,
 	OUT waiting bigint,
 	OUT held bigint,
@@ -67,7 +70,8 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 6;
 COMMENT ON FUNCTION @extschema@.datamart_users_get_backlog() IS 'see the view datamart_users_backlog';
 
 CREATE VIEW @extschema@.datamart_users_backlog AS
-	SELECT priority,
+	SELECT users_table,
+		   priority,
 		   waiting,
 		   round(100.0 * waiting / nullif(sum(waiting) OVER (), 0), 1) AS share,
 		   held,
@@ -75,7 +79,8 @@ CREATE VIEW @extschema@.datamart_users_backlog AS
 		   oldest_action_at
 	  FROM @extschema@.datamart_users_get_backlog();
 
-COMMENT ON VIEW @extschema@.datamart_users_backlog IS 'the modified datamart users by priority; needs SELECT on the tables of the warehouse';
+COMMENT ON VIEW @extschema@.datamart_users_backlog IS 'the modified datamart users of the datamart of the current settings by priority; needs SELECT on the tables of the warehouse';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.users_table IS 'the datamart: its users table';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.waiting IS 'modified datamart users, those held by back-off too';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.share IS 'percent of all that wait';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.held IS 'how many of them no cycle takes yet, because their last refresh failed';

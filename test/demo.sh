@@ -3,9 +3,9 @@
 # demo.sh [--users N] [--facts N] [--cycles N] [--keep]
 #
 # Shows datamart_users at work: builds it, starts a private server, fills a
-# warehouse, and runs cycles of 1000 datamart users in it.  Works on a fresh
-# Debian machine, as root or with sudo; takes a few minutes and removes all of
-# it afterwards, packages excepted.
+# warehouse, and runs cycles of 1000 datamart users in it, the last one beside a
+# cycle of a second datamart.  Works on a fresh Debian machine, as root or with
+# sudo; takes a few minutes and removes all of it afterwards, packages excepted.
 #
 #	--users N	datamart users in the warehouse (default 20000)
 #	--facts N	facts in the warehouse (default 1000000)
@@ -68,6 +68,35 @@ flag_datamart_users() {
 	note 'two of them are renamed accounts, whose refresh will fail'
 }
 
+# A second datamart in the database: one row a country, two of which cannot be
+# refreshed.  There are datamart users of the same ids, and they wait as well.
+add_countries() {
+	say 'A second datamart beside it: countries, two of which have bad data'
+	sql "$database" -c '
+		ALTER TABLE dwh.dimension_countries ADD modified boolean NOT NULL DEFAULT TRUE;
+		UPDATE dwh.dimension_users SET modified = TRUE WHERE dimension_user_id BETWEEN 101 AND 200;
+		CREATE TABLE dwh.datamartcountries (
+			dimension_country_id integer PRIMARY KEY, actions bigint NOT NULL, last_action_at timestamptz);' -c "
+		CREATE PROCEDURE dwh.update_datamart_country(p_id integer) LANGUAGE plpgsql AS '
+		BEGIN
+			IF p_id IN (118, 120) THEN
+				RAISE ''country % has no borders'', p_id;
+			END IF;
+			INSERT INTO dwh.datamartcountries
+			SELECT p_id, count(*), max(action_at) FROM dwh.facts WHERE dimension_id_country = p_id
+			ON CONFLICT (dimension_country_id) DO UPDATE
+			SET actions = excluded.actions, last_action_at = excluded.last_action_at;
+		END'"
+}
+
+# What a session says for that datamart; the other one goes by the defaults.
+countries=(
+	"SET datamart_users.users_table = 'dwh.dimension_countries'"
+	"SET datamart_users.users_key_column = 'dimension_country_id'"
+	"SET datamart_users.facts_user_column = 'dimension_id_country'"
+	"SET datamart_users.procedure = 'dwh.update_datamart_country'"
+)
+
 # With --keep: a script in the workspace that removes what finish() would have.
 explain_how_to_go_on() {
 	local connect="psql -h $PGHOST $database"
@@ -127,6 +156,24 @@ show 'SELECT count(*) AS refreshed,
           (SELECT count(*) FROM dwh.stale_datamart_users() WHERE datamart IS NOT NULL) AS stale,
           (SELECT count(*) FROM dwh.torn_datamart_users()) AS torn
    FROM dwh.datamartusers'
+
+add_countries
+show 'SELECT datamart_users_start_cycle(max_workers => 1) AS cycle_of_users'
+show "${countries[@]}" \
+	'SELECT datamart_users_start_cycle(max_workers => 1) AS cycle_of_countries'
+show 'SELECT cycle_id, users_table, phase, found, done, failed FROM datamart_users_progress'
+show "SELECT c.users_table, w.status, w.found, w.processed, w.failed
+   FROM datamart_users_cycles AS c, datamart_users_wait_cycle(c.cycle_id) AS w
+   WHERE c.cycle_id > $cycles
+   ORDER BY c.cycle_id"
+
+say 'A country that fails is held back; the datamart user of the same id is not'
+show 'SELECT users_table, dimension_user_id, attempts, message
+   FROM datamart_users_failures
+   WHERE dimension_user_id IN (118, 120)'
+show 'SELECT dimension_user_id, modified
+   FROM dwh.dimension_users
+   WHERE dimension_user_id IN (118, 120)'
 
 if [[ $keep = yes ]]; then
 	explain_how_to_go_on

@@ -123,13 +123,15 @@ advise_table(DmuFinding *finding, const char *kinds, const char *column1,
 static void
 advise_facts_table(DmuDoctor *doctor, DmuFinding *finding)
 {
-	advise_table(finding, "rpvmf", DMU_COL_FACT_KEY, DMU_COL_ACTION_AT);
+	advise_table(finding, "rpvmf", doctor->warehouse.facts_user.name,
+				 doctor->warehouse.facts_time.name);
 }
 
 static void
 advise_users_table(DmuDoctor *doctor, DmuFinding *finding)
 {
-	advise_table(finding, "rpvf", DMU_COL_USER_KEY, DMU_COL_MODIFIED);
+	advise_table(finding, "rpvf", doctor->warehouse.users_key.name,
+				 doctor->warehouse.users_flag.name);
 }
 
 /* The schema that the setting names, InvalidOid if it names none. */

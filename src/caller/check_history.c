@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * check_history.c
- *		The doctor on what cycles have left behind.
+ *		The doctor on what cycles have left behind: those of the datamart that
+ *		the settings name, or of all where they name none.
  *
  *		Whoever may call the doctor need not be able to read the tables, so
  *		they are read as their owner.  What may show something of rows of the
@@ -12,6 +13,7 @@
  */
 #include "check.h"
 
+#include "adopt.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
@@ -35,6 +37,21 @@ static const char *
 own_schema(const DmuDoctor *doctor)
 {
 	return quote_identifier(get_namespace_name(doctor->schema));
+}
+
+/* Parameters $1 and $2 of DMU_OF_DATAMART(): all, where no datamart is known. */
+#define DATAMART(doctor) \
+	DMU_PARAMS(dmu_param_oid((doctor)->warehouse.users), \
+			   dmu_param_text((doctor)->warehouse.users_name))
+
+/* The same for a statement to paste. */
+static const char *
+of_datamart(const DmuDoctor *doctor)
+{
+	if (!OidIsValid(doctor->warehouse.users))
+		return "";
+	return psprintf(" WHERE users_table = %s",
+					quote_literal_cstr(doctor->warehouse.users_name));
 }
 
 /* A column of the first row, as text; NULL if it is null or there is no row. */
@@ -70,7 +87,12 @@ first_number(int column)
 static char *
 find_dead_cycle(const DmuDoctor *doctor, const DmuOwnerScope *scope)
 {
-	DmuParam	earlier = dmu_param_null(INT8ARRAYOID);
+	DmuParam	params[] = {
+		dmu_param_oid(doctor->warehouse.users),
+		dmu_param_text(doctor->warehouse.users_name),
+		dmu_param_null(INT8ARRAYOID)
+	};
+	DmuParam   *earlier = &params[2];
 	char	   *dead = NULL;
 
 	for (int look = 0; look < 2; look++)
@@ -85,14 +107,15 @@ find_dead_cycle(const DmuDoctor *doctor, const DmuOwnerScope *scope)
 							  " WHERE c.status = 'running'"
 							  "   AND NOT EXISTS (SELECT FROM %s.datamart_users_progress p"
 							  "                    WHERE p.cycle_id = c.cycle_id)"
-							  "   AND (c.cycle_id = ANY ($1) OR $1 IS NULL)",
-							  1, &earlier);
+							  "   AND " DMU_OF_DATAMART("c", "$1", "$2")
+							  "   AND (c.cycle_id = ANY ($3) OR $3 IS NULL)",
+							  lengthof(params), params);
 		dead = first_text(doctor, 1);
 		if (dead == NULL)
 			break;
-		earlier.value = SPI_getbinval(SPI_tuptable->vals[0],
-									  SPI_tuptable->tupdesc, 2, &isnull);
-		earlier.isnull = isnull;
+		earlier->value = SPI_getbinval(SPI_tuptable->vals[0],
+									   SPI_tuptable->tupdesc, 2, &isnull);
+		earlier->isnull = isnull;
 	}
 	return dead;
 }
@@ -126,7 +149,8 @@ dmu_check_last_cycle(DmuDoctor *doctor, DmuFinding *finding)
 						  "SELECT c.cycle_id::text, c.status, c.role_name::text, c.message,"
 						  "       (c.processed = 0 AND c.failed > 0 AND c.failed = c.found)::integer::bigint"
 						  "  FROM %s.datamart_users_cycles c"
-						  " ORDER BY c.cycle_id DESC LIMIT 1", 0, NULL);
+						  " WHERE " DMU_OF_DATAMART("c", "$1", "$2")
+						  " ORDER BY c.cycle_id DESC LIMIT 1", DATAMART(doctor));
 	id = first_text(doctor, 1);
 	status = first_text(doctor, 2);
 	role_name = first_text(doctor, 3);
@@ -208,7 +232,9 @@ dmu_check_failures(DmuDoctor *doctor, DmuFinding *finding)
 						  "SELECT count(*), count(*) FILTER (WHERE f.attempts >= " MANY_ATTEMPTS "),"
 						  "       count(*) FILTER (WHERE f.next_attempt_at > clock_timestamp()),"
 						  "       mode() WITHIN GROUP (ORDER BY f.sqlstate)"
-						  "  FROM %s.datamart_users_failures f", 0, NULL);
+						  "  FROM %s.datamart_users_failures f"
+						  " WHERE " DMU_OF_DATAMART("f", "$1", "$2"),
+						  DATAMART(doctor));
 	number = first_number(1);
 	stubborn = first_number(2);
 	held = first_number(3);
@@ -228,8 +254,8 @@ dmu_check_failures(DmuDoctor *doctor, DmuFinding *finding)
 		finding->status = "warning";
 	else
 		return;
-	finding->hint = psprintf("SELECT sqlstate, count(*), max(attempts) AS attempts, min(dimension_user_id) AS for_example, min(message) AS message FROM %s.datamart_users_failures GROUP BY sqlstate ORDER BY count(*) DESC;",
-							 own_schema(doctor));
+	finding->hint = psprintf("SELECT sqlstate, count(*), max(attempts) AS attempts, min(dimension_user_id) AS for_example, min(message) AS message FROM %s.datamart_users_failures%s GROUP BY sqlstate ORDER BY count(*) DESC;",
+							 own_schema(doctor), of_datamart(doctor));
 }
 
 /* Whoever is here has collided even when no other worker was at work. */
@@ -247,7 +273,9 @@ dmu_check_contention(DmuDoctor *doctor, DmuFinding *finding)
 						  "SELECT count(*), max(c.deferrals)::text,"
 						  "       date_trunc('second', min(c.first_deferred_at))::text,"
 						  "       mode() WITHIN GROUP (ORDER BY c.sqlstate)"
-						  "  FROM %s.datamart_users_contention c", 0, NULL);
+						  "  FROM %s.datamart_users_contention c"
+						  " WHERE " DMU_OF_DATAMART("c", "$1", "$2"),
+						  DATAMART(doctor));
 	number = first_number(1);
 	deferrals = first_text(doctor, 2);
 	since = first_text(doctor, 3);
@@ -262,8 +290,8 @@ dmu_check_contention(DmuDoctor *doctor, DmuFinding *finding)
 	finding->status = "warning";
 	finding->detail = psprintf("datamart users whose procedure kept colliding: " INT64_FORMAT ", up to %s cycles in a row, since %s; most frequent SQLSTATE: %s",
 							   number, deferrals, since, sqlstate);
-	finding->hint = psprintf("SELECT sqlstate, count(*), max(deferrals) AS deferrals, min(dimension_user_id) AS for_example, min(message) AS message FROM %s.datamart_users_contention GROUP BY sqlstate ORDER BY count(*) DESC;",
-							 own_schema(doctor));
+	finding->hint = psprintf("SELECT sqlstate, count(*), max(deferrals) AS deferrals, min(dimension_user_id) AS for_example, min(message) AS message FROM %s.datamart_users_contention%s GROUP BY sqlstate ORDER BY count(*) DESC;",
+							 own_schema(doctor), of_datamart(doctor));
 }
 
 void

@@ -10,6 +10,8 @@
  */
 #include "check.h"
 
+#include <ctype.h>
+
 #include "below.h"
 #include "catalog.h"
 #include "catalog/pg_class.h"
@@ -19,8 +21,6 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-
-#define FACTS_COLUMNS DMU_COL_FACT_KEY ", " DMU_COL_ACTION_AT
 
 /* What was found of the tables below a view. */
 typedef struct Below
@@ -98,13 +98,14 @@ column_of(const List *columns, Oid relid)
  * key is looked up; "cost" is what the lack of an index means.
  */
 static void
-check_below(DmuDoctor *doctor, Oid view, const char *key, const char *at,
-			const char *cost, Below *below, DmuFinding *finding)
+check_below(DmuDoctor *doctor, Oid view, const DmuColumn *key,
+			const DmuColumn *at, const char *cost, Below *below,
+			DmuFinding *finding)
 {
 	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(view)),
 												  get_rel_name(view));
-	List	   *keys = dmu_below_column(view, key);
-	List	   *times = at == NULL ? NIL : dmu_below_column(view, at);
+	List	   *keys = dmu_below_column(view, key->name);
+	List	   *times = at == NULL ? NIL : dmu_below_column(view, at->name);
 	ListCell   *lc;
 
 	memset(below, 0, sizeof(Below));
@@ -128,7 +129,15 @@ check_below(DmuDoctor *doctor, Oid view, const char *key, const char *at,
 		finding->detail = psprintf("not looked at: below %s there are tables of other servers", name);
 	else
 		finding->detail = psprintf("not looked at: %s computes %s, so no plain index helps; one on the expression may",
-								   name, key);
+								   name, key->quoted);
+}
+
+/* What the facts want to be indexed by, as CREATE INDEX has it. */
+static char *
+facts_columns(const DmuDoctor *doctor)
+{
+	return psprintf("%s, %s", doctor->warehouse.facts_user.quoted,
+					doctor->warehouse.facts_time.quoted);
 }
 
 static void
@@ -136,8 +145,8 @@ check_facts_below(DmuDoctor *doctor, DmuFinding *finding)
 {
 	Below		below;
 
-	check_below(doctor, doctor->warehouse.facts, DMU_COL_FACT_KEY,
-				DMU_COL_ACTION_AT,
+	check_below(doctor, doctor->warehouse.facts,
+				&doctor->warehouse.facts_user, &doctor->warehouse.facts_time,
 				"the prioritisation has to read the facts themselves", &below,
 				finding);
 	doctor->has_facts_index = below.ntables > 0 && below.missing == NIL;
@@ -150,6 +159,7 @@ dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding)
 {
 	Oid			facts = doctor->warehouse.facts;
 	const char *name = doctor->warehouse.facts_name;
+	char	   *columns;
 	List	   *parts;
 	DmuPart    *root;
 	ListCell   *lc;
@@ -159,6 +169,7 @@ dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding)
 		finding->detail = "not looked at, for want of a facts table";
 		return;
 	}
+	columns = facts_columns(doctor);
 	if (get_rel_relkind(facts) == RELKIND_VIEW)
 	{
 		check_facts_below(doctor, finding);
@@ -166,11 +177,14 @@ dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding)
 	}
 	if (!dmu_indexes_possible(get_rel_relkind(facts)))
 	{
-		finding->detail = psprintf("not looked at: the tables behind %s need an index on (" FACTS_COLUMNS ")", name);
+		finding->detail = psprintf("not looked at: the tables behind %s need an index on (%s)",
+								   name, columns);
 		return;
 	}
 
-	parts = dmu_indexes_find(doctor->context, facts, DMU_COL_FACT_KEY, DMU_COL_ACTION_AT);
+	parts = dmu_indexes_find(doctor->context, facts,
+							 doctor->warehouse.facts_user.name,
+							 doctor->warehouse.facts_time.name);
 	if (parts == NIL)
 		elog(ERROR, "cache lookup failed for relation %u", facts);
 	root = linitial(parts);
@@ -193,7 +207,7 @@ dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding)
 		doctor->npartitions > list_length(doctor->partitions_without);
 	if (!doctor->facts_index_attached)
 		doctor->facts_index_statements =
-			dmu_indexes_statements(parts, FACTS_COLUMNS, "user_action_at", false);
+			dmu_indexes_statements(parts, columns, "user_action_at", false);
 
 	if (doctor->facts_partitioned && doctor->npartitions == 0)
 		finding->detail = psprintf("none needed, %s has no partitions", name);
@@ -203,7 +217,8 @@ dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding)
 	else
 	{
 		finding->status = "warning";
-		finding->detail = psprintf("no index on %s (" FACTS_COLUMNS "): the prioritisation has to read the facts themselves", name);
+		finding->detail = psprintf("no index on %s (%s): the prioritisation has to read the facts themselves",
+								   name, columns);
 		finding->hint = doctor->facts_index_statements;
 	}
 }
@@ -224,8 +239,9 @@ dmu_check_facts_partitions(DmuDoctor *doctor, DmuFinding *finding)
 	else if (nwithout > 0)
 	{
 		finding->status = "warning";
-		finding->detail = psprintf("%d of %d partitions lack the index on (" FACTS_COLUMNS "): %s",
+		finding->detail = psprintf("%d of %d partitions lack the index on (%s): %s",
 								   nwithout, doctor->npartitions,
+								   facts_columns(doctor),
 								   dmu_catalog_list(doctor->partitions_without, false));
 		finding->hint = doctor->facts_index_statements;
 	}
@@ -246,6 +262,7 @@ dmu_check_users_index(DmuDoctor *doctor, DmuFinding *finding)
 {
 	Oid			users = doctor->warehouse.users;
 	const char *name = doctor->warehouse.users_name;
+	const DmuColumn *key = &doctor->warehouse.users_key;
 	List	   *parts;
 	DmuPart    *root;
 
@@ -258,18 +275,19 @@ dmu_check_users_index(DmuDoctor *doctor, DmuFinding *finding)
 	{
 		Below		below;
 
-		check_below(doctor, users, DMU_COL_USER_KEY, NULL,
+		check_below(doctor, users, key, NULL,
 					"each refresh reads the whole table to clear one flag",
 					&below, finding);
 		return;
 	}
 	if (!dmu_indexes_possible(get_rel_relkind(users)))
 	{
-		finding->detail = psprintf("not looked at: the table behind %s needs an index on " DMU_COL_USER_KEY, name);
+		finding->detail = psprintf("not looked at: the table behind %s needs an index on %s",
+								   name, key->quoted);
 		return;
 	}
 
-	parts = dmu_indexes_find(doctor->context, users, DMU_COL_USER_KEY, NULL);
+	parts = dmu_indexes_find(doctor->context, users, key->name, NULL);
 	if (parts == NIL)
 		elog(ERROR, "cache lookup failed for relation %u", users);
 	root = linitial(parts);
@@ -279,8 +297,27 @@ dmu_check_users_index(DmuDoctor *doctor, DmuFinding *finding)
 		return;
 	}
 	finding->status = "warning";
-	finding->detail = psprintf("no index on %s (" DMU_COL_USER_KEY "): each refresh reads the whole table to clear one flag", name);
-	finding->hint = dmu_indexes_statements(parts, DMU_COL_USER_KEY, "key", true);
+	finding->detail = psprintf("no index on %s (%s): each refresh reads the whole table to clear one flag",
+							   name, key->quoted);
+	finding->hint = dmu_indexes_statements(parts, key->quoted, "key", true);
+}
+
+/* A regular expression that finds the column, as a word, in an expression. */
+static char *
+column_pattern(const DmuColumn *column)
+{
+	StringInfoData pattern;
+
+	initStringInfo(&pattern);
+	appendStringInfoString(&pattern, "(?<![\\w$\"])");
+	for (const char *p = column->quoted; *p != '\0'; p++)
+	{
+		if (!IS_HIGHBIT_SET(*p) && !isalnum((unsigned char) *p) && *p != '_')
+			appendStringInfoChar(&pattern, '\\');
+		appendStringInfoChar(&pattern, *p);
+	}
+	appendStringInfoString(&pattern, "(?![\\w$\"])");
+	return pattern.data;
 }
 
 /*
@@ -296,7 +333,7 @@ dmu_check_flag_index(DmuDoctor *doctor, DmuFinding *finding)
 	char	   *index;
 
 	values[0] = ObjectIdGetDatum(doctor->warehouse.users);
-	values[1] = CStringGetTextDatum("\\m" DMU_COL_MODIFIED "\\M");
+	values[1] = CStringGetTextDatum(column_pattern(&doctor->warehouse.users_flag));
 	dmu_catalog_begin(&query, doctor->context,
 					  "SELECT format('%I.%I', n.nspname, c.relname)"
 					  "  FROM pg_index AS i"

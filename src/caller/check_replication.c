@@ -103,7 +103,7 @@ list_written(const DmuDoctor *doctor)
 	values[0] = ObjectIdGetDatum(doctor->warehouse.users);
 	values[1] = ObjectIdGetDatum(doctor->warehouse.procedure);
 	values[2] = ObjectIdGetDatum(doctor->warehouse.facts);
-	values[3] = CStringGetTextDatum(DMU_COL_USER_KEY);
+	values[3] = CStringGetTextDatum(doctor->warehouse.users_key.name);
 	dmu_catalog_begin(&query, doctor->context, written_sql, lengthof(types), types, values, NULL);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{

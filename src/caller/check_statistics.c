@@ -68,8 +68,8 @@ read_statistics(const DmuDoctor *doctor)
 
 	values[0] = ObjectIdGetDatum(doctor->warehouse.facts);
 	values[1] = ObjectIdGetDatum(doctor->warehouse.users);
-	values[2] = CStringGetTextDatum(DMU_COL_FACT_KEY);
-	values[3] = CStringGetTextDatum(DMU_COL_USER_KEY);
+	values[2] = CStringGetTextDatum(doctor->warehouse.facts_user.name);
+	values[3] = CStringGetTextDatum(doctor->warehouse.users_key.name);
 	dmu_catalog_begin(&query, doctor->context, gathered_sql, lengthof(types), types, values, NULL);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{

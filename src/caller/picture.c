@@ -238,6 +238,8 @@ draw_head(Canvas *canvas, const DmuPicture *picture)
 						 dmu_text_line(picture->message, 78, !canvas->blocks));
 	appendStringInfo(text, "  started %s by %s\n", picture->started_at,
 					 dmu_text_line(picture->role_name, 40, !canvas->blocks));
+	appendStringInfo(text, "  users table %s\n",
+					 dmu_text_line(picture->users_table, 66, !canvas->blocks));
 	draw_request(canvas, picture);
 	appendStringInfoChar(text, '\n');
 	if (picture->lives && is_known(picture->found) && picture->found > 0)

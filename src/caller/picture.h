@@ -55,6 +55,7 @@ typedef struct DmuPicture
 	int64		cycle_id;
 	char	   *status;
 	char	   *role_name;
+	char	   *users_table;
 	char	   *message;
 	bool		message_hidden;
 	char	   *started_at;

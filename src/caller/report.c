@@ -13,17 +13,20 @@
  */
 #include "datamart_users.h"
 
+#include "adopt.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "ownersql.h"
 #include "picture.h"
 #include "privilege.h"
+#include "text.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
+#include "warehouse.h"
 
 PG_FUNCTION_INFO_V1(datamart_users_report);
 
@@ -118,7 +121,8 @@ read_cycle(Reader *reader)
 					   "       CASE WHEN c.status <> 'aborted' THEN"
 					   "         round(round(c.processed * 60 / nullif(extract(epoch FROM c.elapsed), 0), 1))::bigint END,"
 					   "       trunc(100.0 * c.processed / nullif(c.processed + c.failed + c.deferred, 0), 2)::text,"
-					   "       p.cycle_id, p.phase, p.done::bigint, " USEC("p.time_left")
+					   "       p.cycle_id, p.phase, p.done::bigint, " USEC("p.time_left") ","
+					   "       c.users_table"
 					   "  FROM %s.datamart_users_cycles c"
 					   "  LEFT JOIN %s.datamart_users_progress p"
 					   "    ON p.cycle_id = c.cycle_id AND c.status = 'running'"
@@ -157,6 +161,7 @@ read_cycle(Reader *reader)
 	picture->phase = read_text(reader, 21);
 	picture->done = read_figure(reader, 22);
 	picture->time_left = read_figure(reader, 23);
+	picture->users_table = read_text(reader, 24);
 	return true;
 }
 
@@ -273,7 +278,24 @@ read_slowest(Reader *reader, bool ids)
 	}
 }
 
-/* Of one cycle, or of the latest one; false if there is none. */
+/* The latest cycle of the datamart, of any if "users" is InvalidOid. */
+static int64
+read_latest(Reader *reader, Oid users, const char *users_name)
+{
+	dmu_owner_read_latest(&reader->scope,
+						  "SELECT max(c.cycle_id) FROM %s.datamart_users_cycles c"
+						  " WHERE " DMU_OF_DATAMART("c", "$1", "$2"),
+						  DMU_PARAMS(dmu_param_oid(users),
+									 dmu_param_text(users_name)));
+	reader->table = SPI_tuptable;
+	reader->row = 0;
+	return read_figure(reader, 1);
+}
+
+/*
+ * Of one cycle, or of the latest one of the datamart that the settings lead
+ * to.  False if there is none; then "cycle_id" is that of another datamart.
+ */
 static bool
 read_picture(Oid schema, bool latest, DmuPicture *picture)
 {
@@ -281,15 +303,18 @@ read_picture(Oid schema, bool latest, DmuPicture *picture)
 	bool		cycles = dmu_privilege_may_read(schema, "datamart_users_cycles");
 	bool		messages = dmu_privilege_may_read(schema, "datamart_users_failures");
 	bool		ids = dmu_privilege_may_read(schema, "datamart_users_slowest");
+	Oid			users = latest ? dmu_warehouse_find_users() : InvalidOid;
 	bool		found = true;
 
+	if (OidIsValid(users))
+		picture->users_table = dmu_warehouse_name(users);
 	dmu_owner_enter(&reader.scope);
 	if (latest)
 	{
-		(void) read_rows(&reader,
-						 "SELECT max(c.cycle_id) FROM %s.datamart_users_cycles c");
-		picture->cycle_id = read_figure(&reader, 1);
+		picture->cycle_id = read_latest(&reader, users, picture->users_table);
 		found = picture->cycle_id != DMU_UNKNOWN;
+		if (!found)
+			picture->cycle_id = read_latest(&reader, InvalidOid, NULL);
 	}
 	found = found && read_cycle(&reader);
 	if (found)
@@ -306,6 +331,17 @@ read_picture(Oid schema, bool latest, DmuPicture *picture)
 	return found;
 }
 
+/* What there is to say where there is no latest cycle. */
+static char *
+describe_none(const DmuPicture *picture)
+{
+	if (picture->cycle_id == DMU_UNKNOWN)
+		return pstrdup("There was no cycle yet.");
+	return psprintf("There was no cycle of %s yet; the latest of another datamart is cycle " INT64_FORMAT ".",
+					dmu_text_line(picture->users_table, 0, false),
+					picture->cycle_id);
+}
+
 Datum
 datamart_users_report(PG_FUNCTION_ARGS)
 {
@@ -319,7 +355,7 @@ datamart_users_report(PG_FUNCTION_ARGS)
 	if (!read_picture(get_func_namespace(fcinfo->flinfo->fn_oid), latest, picture))
 	{
 		if (latest)
-			PG_RETURN_TEXT_P(cstring_to_text("There was no cycle yet."));
+			PG_RETURN_TEXT_P(cstring_to_text(describe_none(picture)));
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("cycle " INT64_FORMAT " is not in the history",

@@ -118,24 +118,25 @@ put_workers(FunctionCallInfo fcinfo, DmuControl *control)
 		bool		at_work = (state == DMU_WORKER_REFRESHING ||
 							   state == DMU_WORKER_RECORDING);
 		DmuTally	tally = {.total_usec = 0};
-		Datum		values[9];
-		bool		nulls[9] = {false};
+		Datum		values[10];
+		bool		nulls[10] = {false};
 
 		if (pid == 0)
 			continue;
 		dmu_slot_tally(slot, -1, &tally);
 		values[0] = Int64GetDatum(control->head.cycle_id);
-		values[1] = Int32GetDatum(i + 1);
-		values[2] = Int32GetDatum((int32) pid);
-		values[3] = CStringGetTextDatum(dmu_progress_state_name(control, i));
-		values[4] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->dimension_user_id));
-		values[5] = CStringGetTextDatum(dmu_priority_name((DmuPriority)
+		values[1] = CStringGetTextDatum(control->request.users_name);
+		values[2] = Int32GetDatum(i + 1);
+		values[3] = Int32GetDatum((int32) pid);
+		values[4] = CStringGetTextDatum(dmu_progress_state_name(control, i));
+		values[5] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->dimension_user_id));
+		values[6] = CStringGetTextDatum(dmu_priority_name((DmuPriority)
 														  pg_atomic_read_u32(&slot->priority)));
-		values[6] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&slot->since));
-		values[7] = Int64GetDatum(tally.outcomes[DMU_PROCESSED]);
-		values[8] = Int64GetDatum(tally.outcomes[DMU_FAILED]);
-		nulls[4] = nulls[5] = !at_work;
-		nulls[6] = (state == DMU_WORKER_EMPTY);
+		values[7] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&slot->since));
+		values[8] = Int64GetDatum(tally.outcomes[DMU_PROCESSED]);
+		values[9] = Int64GetDatum(tally.outcomes[DMU_FAILED]);
+		nulls[5] = nulls[6] = !at_work;
+		nulls[7] = (state == DMU_WORKER_EMPTY);
 		put_row(fcinfo, values, nulls);
 	}
 }
@@ -197,16 +198,17 @@ datamart_users_get_backlog(PG_FUNCTION_ARGS)
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{
 		const Waiting *row = &backlog.priorities[p];
-		Datum		values[5];
-		bool		nulls[5] = {false};
+		Datum		values[6];
+		bool		nulls[6] = {false};
 
-		values[0] = CStringGetTextDatum(dmu_priority_name((DmuPriority) p));
-		values[1] = Int64GetDatum(row->waiting);
-		values[2] = Int64GetDatum(row->held);
-		values[3] = TimestampTzGetDatum(row->held_until);
-		values[4] = TimestampTzGetDatum(row->oldest_action_at);
-		nulls[3] = TIMESTAMP_IS_NOEND(row->held_until);
-		nulls[4] = TIMESTAMP_IS_NOEND(row->oldest_action_at);
+		values[0] = CStringGetTextDatum(warehouse->users_name);
+		values[1] = CStringGetTextDatum(dmu_priority_name((DmuPriority) p));
+		values[2] = Int64GetDatum(row->waiting);
+		values[3] = Int64GetDatum(row->held);
+		values[4] = TimestampTzGetDatum(row->held_until);
+		values[5] = TimestampTzGetDatum(row->oldest_action_at);
+		nulls[4] = TIMESTAMP_IS_NOEND(row->held_until);
+		nulls[5] = TIMESTAMP_IS_NOEND(row->oldest_action_at);
 		put_row(fcinfo, values, nulls);
 	}
 	return (Datum) 0;

@@ -277,7 +277,8 @@ prioritise(Coordination *c)
 	dmu_queue_set_phase(control, DMU_PHASE_QUEUED);
 	ereport(LOG,
 			(errmsg("datamart_users cycle " INT64_FORMAT ": found %d datamart users to process (prioritised by relevance)",
-					control->head.cycle_id, control->found)));
+					control->head.cycle_id, control->found),
+			 errdetail("The users table is %s.", control->request.users_name)));
 }
 
 static void

@@ -124,7 +124,7 @@ refuse_not_cleared(const DmuFlag *flag, int64 dimension_user_id,
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("flag \"%s\" of datamart user " INT64_FORMAT " could not be cleared",
-					DMU_COL_MODIFIED, dimension_user_id),
+					flag->warehouse->users_flag.name, dimension_user_id),
 			 errdetail_internal("%s", detail),
 			 errhint("Look for a row-level security policy, a trigger or a rule on the table, or whether the procedure deletes the row.")));
 }
@@ -158,8 +158,10 @@ clear_returning(DmuFlag *flag)
 		flag->clear_returning =
 			dmu_prepared_make(psprintf("UPDATE %s SET %s = FALSE"
 									   " WHERE %s OPERATOR(pg_catalog.=) $1 RETURNING %s",
-									   warehouse->users_name, DMU_COL_MODIFIED,
-									   DMU_COL_USER_KEY, DMU_COL_MODIFIED), INT8OID);
+									   warehouse->users_name,
+									   warehouse->users_flag.quoted,
+									   warehouse->users_key.quoted,
+									   warehouse->users_flag.quoted), INT8OID);
 	return flag->clear_returning;
 }
 
@@ -171,22 +173,21 @@ DmuFlag    *
 dmu_flag_prepare(const DmuWarehouse *warehouse)
 {
 	DmuFlag    *flag = MemoryContextAllocZero(TopMemoryContext, sizeof(DmuFlag));
+	const char *column = warehouse->users_flag.quoted;
+	const char *key = warehouse->users_key.quoted;
 
 	flag->warehouse = warehouse;
 	flag->look =
 		dmu_prepared_make(psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.=) $1",
-								   DMU_COL_MODIFIED, warehouse->users_name,
-								   DMU_COL_USER_KEY), INT8OID);
+								   column, warehouse->users_name, key), INT8OID);
 	flag->lock =
 		dmu_prepared_make(psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.=) $1"
 								   " FOR NO KEY UPDATE",
-								   DMU_COL_MODIFIED, warehouse->users_name,
-								   DMU_COL_USER_KEY), INT8OID);
+								   column, warehouse->users_name, key), INT8OID);
 	flag->clear =
 		dmu_prepared_make(psprintf("UPDATE %s SET %s = FALSE"
 								   " WHERE %s OPERATOR(pg_catalog.=) $1",
-								   warehouse->users_name, DMU_COL_MODIFIED,
-								   DMU_COL_USER_KEY), INT8OID);
+								   warehouse->users_name, column, key), INT8OID);
 	return flag;
 }
 

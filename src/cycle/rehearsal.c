@@ -108,8 +108,9 @@ look_for_row(Rehearsal *run)
 	dmu_transaction_begin();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_execute_with_args(psprintf("SELECT FROM %s WHERE " DMU_COL_USER_KEY
-									   " OPERATOR(pg_catalog.=) $1", users_name),
+	if (SPI_execute_with_args(psprintf("SELECT FROM %s WHERE %s OPERATOR(pg_catalog.=) $1",
+									   users_name,
+									   run->warehouse->users_key.quoted),
 							  1, &type, &id, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for a datamart user");
 	if (SPI_processed == 0)

@@ -74,6 +74,12 @@ adopt_history(const DmuOwnerScope *scope, const DmuParam *params)
 				  " WHERE " DMU_ORPHANED("c"),
 				  SPI_OK_UPDATE, 2, params);
 	dmu_owner_run(scope,
+				  "UPDATE %s.datamart_users_slowest s SET users_table = c.new_name"
+				  "  FROM (SELECT cycle_id, $2 AS new_name FROM %s.datamart_users_cycles"
+				  "         WHERE users_oid = $1 AND users_table <> $2) AS c"
+				  " WHERE s.cycle_id = c.cycle_id",
+				  SPI_OK_UPDATE, 2, params);
+	dmu_owner_run(scope,
 				  "UPDATE %s.datamart_users_cycles SET users_table = $2"
 				  " WHERE users_oid = $1 AND users_table <> $2",
 				  SPI_OK_UPDATE, 2, params);

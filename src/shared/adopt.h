@@ -14,17 +14,33 @@
 
 #include "postgres.h"
 
-#include "warehouse.h"
+#include "access/transam.h"
 
 /*
  * SQL: a row of one of our tables, by its alias, that stands under the name $2
- * and under an oid that is not $1, nor that of any other users table.
+ * and under an oid that is not $1, nor that of anything that could be another
+ * users table: it has a column that could be the key and one that could be
+ * the flag.  What they are called is for whoever uses that table to say, so
+ * the settings of the current role must not decide.
  */
 #define DMU_ORPHANED(alias) \
 	alias ".users_table = $2 AND " alias ".users_oid <> $1" \
-	" AND 2 > (SELECT count(*) FROM pg_attribute a" \
-	"           WHERE a.attrelid = " alias ".users_oid AND NOT a.attisdropped" \
-	"             AND a.attname IN ('" DMU_COL_USER_KEY "', '" DMU_COL_MODIFIED "'))"
+	" AND (SELECT bool_or(a.atttypid IN (20, 21, 23) OR t.typtype = 'd')" \
+	"         AND bool_or(a.atttypid = 16 OR t.typtype = 'd')" \
+	"        FROM pg_class r" \
+	"        JOIN pg_attribute a ON a.attrelid = r.oid" \
+	"        JOIN pg_type t ON t.oid = a.atttypid" \
+	"       WHERE r.oid = " alias ".users_oid AND r.oid >= " CppAsString2(FirstNormalObjectId) \
+	"         AND r.relkind IN ('r', 'p', 'v', 'f')" \
+	"         AND a.attnum > 0 AND NOT a.attisdropped) IS NOT TRUE"
+
+/*
+ * SQL, to read only: a row of ours that is of the datamart with that oid and
+ * name, or will be once it has been adopted.  Of any, where the oid is 0.
+ */
+#define DMU_OF_DATAMART(alias, oid, name) \
+	"(" oid " = 0::oid OR " alias ".users_oid = " oid \
+	" OR " alias ".users_table = " name ")"
 
 /* The failures. */
 extern void dmu_adopt_failures(Oid users, const char *users_name);

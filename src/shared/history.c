@@ -209,8 +209,9 @@ insert_slowest(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 
 		dmu_owner_run(scope,
 					  "INSERT INTO %s.datamart_users_slowest"
-					  "  (cycle_id, position, dimension_user_id, priority, outcome, elapsed)"
-					  " VALUES ($1, $2, $3, $4, $5, $6)",
+					  "  (cycle_id, position, dimension_user_id, priority, outcome, elapsed, users_table)"
+					  " SELECT $1, $2, $3, $4, $5, $6, c.users_table"
+					  "   FROM %s.datamart_users_cycles c WHERE c.cycle_id = $1",
 					  SPI_OK_INSERT,
 					  DMU_PARAMS(dmu_param_int8(end->result->cycle_id),
 								 dmu_param_int4(i + 1),

@@ -43,6 +43,14 @@ dmu_parse_name(const char *string, char **schema, char **name)
 	return ok;
 }
 
+bool
+dmu_parse_column(const char *string, char **name)
+{
+	char	   *schema;
+
+	return dmu_parse_name(string, &schema, name) && schema == NULL;
+}
+
 /*
  * Cuts a list of type names at the commas that are neither quoted nor in
  * parentheses, as in "numeric(10,2), text".

@@ -27,6 +27,9 @@ typedef struct DmuWorkerSetting
  */
 extern bool dmu_parse_name(const char *string, char **schema, char **name);
 
+/* The same without a schema: what a column can be called. */
+extern bool dmu_parse_column(const char *string, char **name);
+
 /*
  * Such a name with or without the types of all arguments in parentheses;
  * "argtypes" gets their texts, NIL where there are none.

@@ -108,24 +108,28 @@ static void
 append_counts(StringInfo buf, const DmuWarehouse *warehouse,
 			  const QueryParts *parts)
 {
+	const char *user = warehouse->facts_user.quoted;
+	const char *time = warehouse->facts_time.quoted;
+
 	if (parts->array == NULL)
 		appendStringInfo(buf,
 						 "        SELECT w.id,\n"
 						 "               pg_catalog.count(*) AS action_count,\n"
-						 "               pg_catalog.max(f." DMU_COL_ACTION_AT ") AS last_action_at\n"
+						 "               pg_catalog.max(f.%s) AS last_action_at\n"
 						 "        FROM %s\n"
-						 "        JOIN %s AS f ON f." DMU_COL_FACT_KEY " " EQUAL " w.id\n"
+						 "        JOIN %s AS f ON f.%s " EQUAL " w.id\n"
 						 "        GROUP BY w.id\n",
-						 parts->ids, warehouse->facts_name);
+						 time, parts->ids, warehouse->facts_name, user);
 	else
 		appendStringInfo(buf,
-						 "        SELECT f." DMU_COL_FACT_KEY "::bigint AS id,\n"
+						 "        SELECT f.%s::bigint AS id,\n"
 						 "               pg_catalog.count(*) AS action_count,\n"
-						 "               pg_catalog.max(f." DMU_COL_ACTION_AT ") AS last_action_at\n"
+						 "               pg_catalog.max(f.%s) AS last_action_at\n"
 						 "        FROM %s AS f\n"
-						 "        WHERE f." DMU_COL_FACT_KEY " " EQUAL " ANY (%s)\n"
-						 "        GROUP BY f." DMU_COL_FACT_KEY "\n",
-						 warehouse->facts_name, parts->array);
+						 "        WHERE f.%s " EQUAL " ANY (%s)\n"
+						 "        GROUP BY f.%s\n",
+						 user, time, warehouse->facts_name, user, parts->array,
+						 user);
 	appendStringInfo(buf,
 					 "        UNION ALL\n"
 					 "        SELECT w.id, 0, NULL\n"
@@ -189,7 +193,7 @@ build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
 }
 
 static const char *
-without_held(const DmuBacklog *backlog)
+without_held(const DmuWarehouse *warehouse, const DmuBacklog *backlog)
 {
 	StringInfoData buf;
 
@@ -201,10 +205,11 @@ without_held(const DmuBacklog *backlog)
 						   "              SELECT FROM pg_catalog.unnest('{");
 	for (int i = 0; i < backlog->nheld; i++)
 		appendStringInfo(&buf, "%s" INT64_FORMAT, i == 0 ? "" : ",", backlog->held[i]);
-	appendStringInfoString(&buf,
-						   "}'::bigint[]) AS held (id)\n"
-						   "              WHERE held.id " EQUAL " u." DMU_COL_USER_KEY "\n"
-						   "          )");
+	appendStringInfo(&buf,
+					 "}'::bigint[]) AS held (id)\n"
+					 "              WHERE held.id " EQUAL " u.%s\n"
+					 "          )",
+					 warehouse->users_key.quoted);
 	return buf.data;
 }
 
@@ -218,12 +223,15 @@ dmu_priority_query(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 	};
 
 	parts.with = psprintf("    WITH waiting AS MATERIALIZED (\n"
-						  "        SELECT DISTINCT u." DMU_COL_USER_KEY "::bigint AS id\n"
+						  "        SELECT DISTINCT u.%s::bigint AS id\n"
 						  "        FROM %s AS u\n"
-						  "        WHERE u." DMU_COL_MODIFIED "\n"
-						  "          AND u." DMU_COL_USER_KEY " IS NOT NULL%s\n"
+						  "        WHERE u.%s\n"
+						  "          AND u.%s IS NOT NULL%s\n"
 						  "    )\n",
-						  warehouse->users_name, without_held(backlog));
+						  warehouse->users_key.quoted, warehouse->users_name,
+						  warehouse->users_flag.quoted,
+						  warehouse->users_key.quoted,
+						  without_held(warehouse, backlog));
 	for (int i = 0; i < DMU_NRECENCY; i++)
 		parts.days[i] = psprintf("%d", dmu_recency_days[i]);
 	for (int i = 0; i < DMU_NACTIVITY; i++)
@@ -339,8 +347,10 @@ dmu_priority_look(const DmuWarehouse *warehouse, const int64 *held, int nheld,
 	ArrayType  *array;
 
 	receiver.array = palloc(array_size(receiver.capacity));
-	dmu_plan_run(dmu_plan_make(psprintf("SELECT u." DMU_COL_USER_KEY "::bigint FROM %s AS u WHERE u." DMU_COL_MODIFIED,
-										warehouse->users_name),
+	dmu_plan_run(dmu_plan_make(psprintf("SELECT u.%s::bigint FROM %s AS u WHERE u.%s",
+										warehouse->users_key.quoted,
+										warehouse->users_name,
+										warehouse->users_flag.quoted),
 							   NULL, true), &receiver.pub);
 	end_query(pushed_snapshot);
 

@@ -36,7 +36,7 @@
 
 #define PROCEDURE_SETTING DMU_EXTENSION_NAME ".procedure"
 
-/* Can that be called with a dimension_user_id of this type and nothing else? */
+/* Can that be called with a key of this type and nothing else? */
 static bool
 is_refresh_procedure(Oid procedure, Oid argtype)
 {
@@ -195,7 +195,7 @@ routine_exists(Oid schema, const char *name, bool procedure, Oid argtype)
 
 static void
 no_procedure(const char *schema, Oid schema_oid, const char *name,
-			 bool ambiguous)
+			 const char *key, bool ambiguous)
 {
 	bool		searchable = schema == NULL || OidIsValid(schema_oid);
 
@@ -203,14 +203,14 @@ no_procedure(const char *schema, Oid schema_oid, const char *name,
 		ereport(ERROR,
 				(errcode(ERRCODE_AMBIGUOUS_FUNCTION),
 				 errmsg("procedure \"%s\" is not unique", dmu_procedure),
-				 errdetail("A call with only the dimension_user_id could run more than one procedure of this name."),
+				 errdetail("A call with only the %s could run more than one procedure of this name.", key),
 				 errhint("Set " PROCEDURE_SETTING " to a procedure that shares its name with no other.")));
 
 	if (searchable && routine_exists(schema_oid, name, true, InvalidOid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("no procedure \"%s\" can be called with a dimension_user_id",
-						dmu_procedure),
+				 errmsg("no procedure \"%s\" can be called with a %s",
+						dmu_procedure, key),
 				 errdetail("Its first argument must be of type integer or bigint, all others must have defaults, and none may be OUT, INOUT or VARIADIC."),
 				 errhint("There is a procedure of this name with other arguments. Change it, or the setting " PROCEDURE_SETTING ".")));
 
@@ -223,11 +223,11 @@ no_procedure(const char *schema, Oid schema_oid, const char *name,
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_FUNCTION),
 			 errmsg("procedure \"%s\" does not exist", dmu_procedure),
-			 errhint("Create it, for example as dwh.update_datamart_user(dimension_user_id integer), or change the setting " PROCEDURE_SETTING ".")));
+			 errhint("Create it, for example as dwh.update_datamart_user(%s integer), or change the setting " PROCEDURE_SETTING ".", key)));
 }
 
 Oid
-dmu_procedure_resolve(Oid key_type, Oid *argtype)
+dmu_procedure_resolve(Oid key_type, const char *key, Oid *argtype)
 {
 	char	   *schema;
 	char	   *name;
@@ -264,7 +264,7 @@ dmu_procedure_resolve(Oid key_type, Oid *argtype)
 				 errdetail("Other processes, such as the workers of a cycle, cannot see it."),
 				 errhint("Change the setting " PROCEDURE_SETTING ".")));
 	if (!OidIsValid(procedure))
-		no_procedure(schema, schema_oid, name, ambiguous);
+		no_procedure(schema, schema_oid, name, key, ambiguous);
 	return procedure;
 }
 

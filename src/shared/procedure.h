@@ -12,10 +12,11 @@
 
 /*
  * The procedure of the setting, looked up with the caller's search_path.
- * "key_type" is the type of dimension_user_id, "argtype" gets the type of
- * the procedure's first argument.  Raises what dmu_warehouse_resolve() says.
+ * "key_type" is the type of the users table's key column, "key" its quoted
+ * name for messages; "argtype" gets the type of the procedure's first argument.  Raises what dmu_warehouse_resolve() says.
  */
-extern Oid	dmu_procedure_resolve(Oid key_type, Oid *argtype);
+extern Oid	dmu_procedure_resolve(Oid key_type, const char *key,
+								  Oid *argtype);
 
 /*
  * What its own SET clause gives statement_timeout, milliseconds; -1 if there

@@ -40,6 +40,10 @@ int			dmu_user_timeout = 0;
 char	   *dmu_facts_table;
 char	   *dmu_users_table;
 char	   *dmu_procedure;
+char	   *dmu_facts_user_column;
+char	   *dmu_facts_time_column;
+char	   *dmu_users_key_column;
+char	   *dmu_users_flag_column;
 int			dmu_retry_delay = 60;
 int			dmu_retry_delay_max = 24 * 60 * 60;
 int			dmu_progress_interval = 5000;
@@ -122,6 +126,10 @@ static const char *const string_settings[] = {
 	PREFIX "facts_table",
 	PREFIX "users_table",
 	PREFIX "procedure",
+	PREFIX "facts_user_column",
+	PREFIX "facts_time_column",
+	PREFIX "users_key_column",
+	PREFIX "users_flag_column",
 	PREFIX "worker_settings",
 	PREFIX "recency_days",
 	PREFIX "activity_thresholds",
@@ -150,6 +158,19 @@ check_relation_name(char **newval, void **extra, GucSource source)
 		return true;
 
 	GUC_check_errdetail("It must be the name of one table or view, with or without a schema.");
+	GUC_check_errhint("Names with other characters than lower-case letters, digits and underscores need double quotes.");
+	return false;
+}
+
+static bool
+check_column_name(char **newval, void **extra, GucSource source)
+{
+	char	   *name;
+
+	if (dmu_parse_column(*newval, &name))
+		return true;
+
+	GUC_check_errdetail("It must be the name of one column.");
 	GUC_check_errhint("Names with other characters than lower-case letters, digits and underscores need double quotes.");
 	return false;
 }
@@ -241,19 +262,19 @@ define_warehouse_settings(void)
 {
 	DefineCustomStringVariable(PREFIX "facts_table",
 							   "Sets the table or view of the facts.",
-							   "It needs the columns action_dimension_id_user and action_at.",
+							   "Its columns are set by facts_user_column and facts_time_column.",
 							   &dmu_facts_table, "dwh.facts",
 							   PGC_USERSET, 0,
 							   check_relation_name, NULL, NULL);
 	DefineCustomStringVariable(PREFIX "users_table",
 							   "Sets the table or view of the datamart users.",
-							   "It needs the columns dimension_user_id and modified.",
+							   "Its columns are set by users_key_column and users_flag_column.",
 							   &dmu_users_table, "dwh.dimension_users",
 							   PGC_USERSET, 0,
 							   check_relation_name, NULL, NULL);
 	DefineCustomStringVariable(PREFIX "procedure",
 							   "Sets the procedure that refreshes one datamart user.",
-							   "Its first argument is the dimension_user_id.",
+							   "Its first argument is the key of the datamart user.",
 							   &dmu_procedure, "dwh.update_datamart_user",
 							   PGC_USERSET, 0,
 							   check_procedure, NULL, NULL);
@@ -265,6 +286,35 @@ define_warehouse_settings(void)
 							   "max_parallel_workers_per_gather = 0, synchronous_commit = off",
 							   PGC_USERSET, 0,
 							   check_worker_settings, NULL, NULL);
+}
+
+static void
+define_column_settings(void)
+{
+	DefineCustomStringVariable(PREFIX "facts_user_column",
+							   "Sets the column of the facts that tells whose they are.",
+							   NULL,
+							   &dmu_facts_user_column, "action_dimension_id_user",
+							   PGC_USERSET, 0,
+							   check_column_name, NULL, NULL);
+	DefineCustomStringVariable(PREFIX "facts_time_column",
+							   "Sets the column of the facts that tells when they were.",
+							   NULL,
+							   &dmu_facts_time_column, "action_at",
+							   PGC_USERSET, 0,
+							   check_column_name, NULL, NULL);
+	DefineCustomStringVariable(PREFIX "users_key_column",
+							   "Sets the column that identifies a datamart user in the users table.",
+							   NULL,
+							   &dmu_users_key_column, "dimension_user_id",
+							   PGC_USERSET, 0,
+							   check_column_name, NULL, NULL);
+	DefineCustomStringVariable(PREFIX "users_flag_column",
+							   "Sets the column of the users table that flags whom to refresh.",
+							   "The ETL sets it, and the refresh clears it.",
+							   &dmu_users_flag_column, "modified",
+							   PGC_USERSET, 0,
+							   check_column_name, NULL, NULL);
 }
 
 static void
@@ -355,6 +405,7 @@ dmu_settings_init(void)
 								s->context, s->flags, NULL, NULL, NULL);
 	}
 	define_warehouse_settings();
+	define_column_settings();
 	define_order_settings();
 	define_bool_settings();
 	MarkGUCPrefixReserved(DMU_EXTENSION_NAME);

@@ -26,6 +26,10 @@ extern int	dmu_user_timeout;	/* milliseconds, 0 = none */
 extern char *dmu_facts_table;
 extern char *dmu_users_table;
 extern char *dmu_procedure;
+extern char *dmu_facts_user_column;
+extern char *dmu_facts_time_column;
+extern char *dmu_users_key_column;
+extern char *dmu_users_flag_column;
 extern int	dmu_retry_delay;	/* seconds */
 extern int	dmu_retry_delay_max;	/* seconds */
 extern int	dmu_progress_interval;	/* milliseconds, 0 = no NOTICE */

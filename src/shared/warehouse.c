@@ -16,7 +16,6 @@
 #include "access/sysattr.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "datamart_users.h"
 #include "nodes/makefuncs.h"
 #include "parse.h"
@@ -56,24 +55,6 @@ static const RelationSetting facts_setting = {
 static const RelationSetting users_setting = {
 	DMU_EXTENSION_NAME ".users_table", &dmu_users_table, users_kinds,
 	"a table, a view or a foreign table"
-};
-
-/* Types of a column, base types, and how to say that. */
-typedef struct ColumnTypes
-{
-	Oid			oids[3];
-	const char *text;
-} ColumnTypes;
-
-static const ColumnTypes key_types = {
-	{INT4OID, INT8OID, INT2OID}, "smallint, integer or bigint"
-};
-static const ColumnTypes flag_types = {
-	{BOOLOID, InvalidOid, InvalidOid}, "boolean"
-};
-static const ColumnTypes time_types = {
-	{TIMESTAMPOID, TIMESTAMPTZOID, DATEOID},
-	"timestamp, timestamp with time zone or date"
 };
 
 static char *
@@ -155,45 +136,20 @@ resolve_relation(const RelationSetting *setting, bool need_usage)
 	return relation;
 }
 
-/* Returns the base type. */
 static Oid
-require_column(Oid relation, const RelationSetting *setting,
-			   const char *column, const ColumnTypes *types)
+require_column(Oid relation, const RelationSetting *setting, DmuColumnUse use,
+			   const DmuColumn *column)
 {
-	AttrNumber	attnum = get_attnum(relation, column);
-	Oid			base_type;
-
-	if (attnum == InvalidAttrNumber)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of relation \"%s\" does not exist",
-						column, *setting->value),
-				 errhint("Set %s to a relation with this column, such as a view that renames its own.",
-						 setting->name)));
-
-	base_type = getBaseType(get_atttype(relation, attnum));
-	for (int i = 0; i < (int) lengthof(types->oids); i++)
-	{
-		if (OidIsValid(base_type) && types->oids[i] == base_type)
-			return base_type;
-	}
-
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("column \"%s\" of relation \"%s\" is of type %s",
-					column, *setting->value, format_type_be(base_type)),
-			 errdetail("It must be of type %s.", types->text),
-			 errhint("Set %s to a relation with this type, such as a view that converts the column.",
-					 setting->name)));
-	return InvalidOid;			/* keep compiler quiet */
+	return dmu_column_require(use, column, relation, setting->name,
+							  *setting->value);
 }
 
 /* Tables can be updated, so for them no lock need be waited for. */
 static void
-require_updatable(Oid users)
+require_updatable(Oid users, const DmuColumn *flag)
 {
 	char		kind = get_rel_relkind(users);
-	int			column = get_attnum(users, DMU_COL_MODIFIED);
+	int			column = get_attnum(users, flag->name);
 	Bitmapset  *columns;
 	int			events;
 
@@ -206,7 +162,7 @@ require_updatable(Oid users)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("column \"%s\" of relation \"%s\" cannot be updated",
-						DMU_COL_MODIFIED, *users_setting.value),
+						flag->name, *users_setting.value),
 				 errhint("Set %s to a relation that can be updated, or give the view an INSTEAD OF UPDATE trigger.",
 						 users_setting.name)));
 }
@@ -214,10 +170,15 @@ require_updatable(Oid users)
 void
 dmu_warehouse_examine_facts(DmuWarehouse *warehouse, bool need_usage)
 {
-	Oid			facts = resolve_relation(&facts_setting, need_usage);
+	Oid			facts;
 
-	(void) require_column(facts, &facts_setting, DMU_COL_FACT_KEY, &key_types);
-	(void) require_column(facts, &facts_setting, DMU_COL_ACTION_AT, &time_types);
+	dmu_column_read(DMU_FACTS_USER, &warehouse->facts_user);
+	dmu_column_read(DMU_FACTS_TIME, &warehouse->facts_time);
+	facts = resolve_relation(&facts_setting, need_usage);
+	(void) require_column(facts, &facts_setting, DMU_FACTS_USER,
+						  &warehouse->facts_user);
+	(void) require_column(facts, &facts_setting, DMU_FACTS_TIME,
+						  &warehouse->facts_time);
 	warehouse->facts_name = qualified_relation(facts);
 	warehouse->facts = facts;
 }
@@ -225,12 +186,17 @@ dmu_warehouse_examine_facts(DmuWarehouse *warehouse, bool need_usage)
 void
 dmu_warehouse_examine_users(DmuWarehouse *warehouse, bool need_usage)
 {
-	Oid			users = resolve_relation(&users_setting, need_usage);
+	Oid			users;
 
+	dmu_column_read(DMU_USERS_KEY, &warehouse->users_key);
+	dmu_column_read(DMU_USERS_FLAG, &warehouse->users_flag);
+	users = resolve_relation(&users_setting, need_usage);
 	warehouse->users_key_type = require_column(users, &users_setting,
-											   DMU_COL_USER_KEY, &key_types);
-	(void) require_column(users, &users_setting, DMU_COL_MODIFIED, &flag_types);
-	require_updatable(users);
+											   DMU_USERS_KEY,
+											   &warehouse->users_key);
+	(void) require_column(users, &users_setting, DMU_USERS_FLAG,
+						  &warehouse->users_flag);
+	require_updatable(users, &warehouse->users_flag);
 	warehouse->users_name = qualified_relation(users);
 	warehouse->users = users;
 }
@@ -239,6 +205,7 @@ void
 dmu_warehouse_examine_procedure(DmuWarehouse *warehouse)
 {
 	Oid			procedure = dmu_procedure_resolve(warehouse->users_key_type,
+												  warehouse->users_key.quoted,
 												  &warehouse->procedure_argtype);
 
 	warehouse->procedure_name = qualified_procedure(procedure);
@@ -281,6 +248,12 @@ dmu_warehouse_find_users(void)
 	return OidIsValid(namespace) ? get_relname_relid(name, namespace) : InvalidOid;
 }
 
+char	   *
+dmu_warehouse_name(Oid relation)
+{
+	return get_rel_name(relation) == NULL ? NULL : qualified_relation(relation);
+}
+
 DmuWarehouse *
 dmu_warehouse_resolve_again(Oid users)
 {
@@ -305,18 +278,18 @@ ask_privileges(const DmuWarehouse *warehouse, bool for_refresh,
 	{
 		dmu_privilege_schema(get_rel_namespace(warehouse->facts), lacking);
 		dmu_privilege_relation(warehouse->facts, warehouse->facts_name,
-							   ACL_SELECT, DMU_COL_FACT_KEY, DMU_COL_ACTION_AT,
+							   ACL_SELECT, warehouse->facts_user.name, warehouse->facts_time.name,
 							   lacking);
 	}
 	if (OidIsValid(warehouse->users))
 	{
 		dmu_privilege_schema(get_rel_namespace(warehouse->users), lacking);
 		dmu_privilege_relation(warehouse->users, warehouse->users_name,
-							   ACL_SELECT, DMU_COL_USER_KEY, DMU_COL_MODIFIED,
+							   ACL_SELECT, warehouse->users_key.name, warehouse->users_flag.name,
 							   lacking);
 		if (for_refresh)
 			dmu_privilege_relation(warehouse->users, warehouse->users_name,
-								   ACL_UPDATE, DMU_COL_MODIFIED, NULL, lacking);
+								   ACL_UPDATE, warehouse->users_flag.name, NULL, lacking);
 	}
 	if (OidIsValid(warehouse->procedure) && for_refresh)
 	{

@@ -10,42 +10,42 @@
 
 #include "postgres.h"
 
+#include "column.h"
 #include "privilege.h"
-
-/* Column names are a contract with the warehouse; only relations are settings. */
-#define DMU_COL_USER_KEY "dimension_user_id"
-#define DMU_COL_MODIFIED "modified"
-#define DMU_COL_FACT_KEY "action_dimension_id_user"
-#define DMU_COL_ACTION_AT "action_at"
 
 typedef struct DmuWarehouse
 {
 	Oid			facts;
 	Oid			users;
 	Oid			procedure;
-	Oid			users_key_type; /* of dimension_user_id, a base type */
+	Oid			users_key_type; /* a base type */
 	Oid			procedure_argtype;	/* INT4OID or INT8OID */
 	char	   *facts_name;		/* schema-qualified and quoted */
 	char	   *users_name;		/* schema-qualified and quoted */
 	char	   *procedure_name; /* schema-qualified and quoted, no arguments */
+	DmuColumn	facts_user;
+	DmuColumn	facts_time;
+	DmuColumn	users_key;
+	DmuColumn	users_flag;
 } DmuWarehouse;
 
 /*
  * Makes sure of who set the settings (42501, see dmu_privilege_settings), and
  * looks up facts_table, users_table and procedure with the caller's
- * search_path; the result is palloc'd in the current context.  Takes no lock
+ * search_path, and the four columns in these tables; the result is palloc'd in the current context.  Takes no lock
  * that outlives the call.  Raises, with a hint that names the setting:
  * 42602 invalid_name, 42P01 undefined_table, 42809 wrong_object_type,
  * 42703 undefined_column, 42804 datatype_mismatch, 42883 undefined_function,
- * 42725 ambiguous_function, 55000 for a users view that cannot be updated or
- * a temporary table (no worker can see it).
+ * 42725 ambiguous_function, 55000 for a flag that cannot be updated or a
+ * temporary table (no worker can see it).
  */
 extern DmuWarehouse *dmu_warehouse_resolve(void);
 
 /*
  * The parts of it, for whoever wants to know all that is wrong: each fills in
- * its own fields, or raises and leaves its Oid as it was.  They do not ask
- * whose the settings are.  "need_usage" false finds a qualified name also for
+ * its own fields, or raises and leaves its Oid as it was; what the settings
+ * call the columns is filled in before anything is looked up.  The procedure
+ * wants to be the last.  They do not ask whose the settings are.  "need_usage" false finds a qualified name also for
  * a role that may not look into the schema.
  */
 extern void dmu_warehouse_examine_facts(DmuWarehouse *warehouse, bool need_usage);
@@ -57,6 +57,9 @@ extern void dmu_warehouse_examine_procedure(DmuWarehouse *warehouse);
  * at nothing else, and at no privilege.
  */
 extern Oid	dmu_warehouse_find_users(void);
+
+/* The qualified and quoted name of a relation, NULL if it has gone. */
+extern char *dmu_warehouse_name(Oid relation);
 
 /*
  * The same as dmu_warehouse_resolve() in a process of a cycle, whose datamart

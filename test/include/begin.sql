@@ -59,13 +59,16 @@ CREATE PROCEDURE dwh.made_up_rows_are_mine()
 LANGUAGE plpgsql
 AS $$
 DECLARE
-	written regclass;
+	written record;
 BEGIN
-	FOR written IN SELECT attrelid FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-					WHERE attname = 'users_table' AND relkind = 'r' AND relname LIKE 'datamart\_users\_%'
+	FOR written IN SELECT attrelid::regclass AS in_table, attname AS as_column,
+						  CASE attname WHEN 'users_oid' THEN 'dwh.dimension_users'::regclass::oid::text
+							   ELSE 'dwh.dimension_users' END AS value
+					 FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+					WHERE attname IN ('users_oid', 'users_table') AND relkind = 'r' AND relname LIKE 'datamart\_users\_%'
 	LOOP
-		EXECUTE format('ALTER TABLE %s ALTER users_oid SET DEFAULT %s, ALTER users_table SET DEFAULT %L',
-					   written, 'dwh.dimension_users'::regclass::oid, 'dwh.dimension_users');
+		EXECUTE format('ALTER TABLE %s ALTER %I SET DEFAULT %L',
+					   written.in_table, written.as_column, written.value);
 	END LOOP;
 END;
 $$;

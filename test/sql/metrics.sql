@@ -70,6 +70,28 @@ SELECT success_rate FROM datamart_users_metrics WHERE cycle_id = 1 AND priority 
 SET TimeZone = 'Pacific/Kiritimati';
 SELECT period_start, found FROM datamart_users_metrics WHERE period = 'day' AND priority IS NULL ORDER BY 1;
 
+-- Another datamart with cycles of the same days is not added to the first one.
+SET TimeZone = 'UTC';
+CREATE TEMPORARY TABLE before AS SELECT * FROM datamart_users_metrics;
+INSERT INTO datamart_users_cycles
+	(cycle_id, status, role_name, started_at, finished_at, max_users, backlog,
+	 found, processed, failed, skipped, deferred, workers_requested, workers, users_oid, users_table)
+OVERRIDING SYSTEM VALUE VALUES
+	(6, 'completed',  'etl', '2026-03-01 10:00Z', '2026-03-01 10:04Z', 100, 8, 8, 4, 4, 0, 0, 2, 2, 1, 'dwh.dimension_countries');
+INSERT INTO datamart_users_cycle_priorities
+	(cycle_id, priority, found, processed, failed, skipped, deferred, total_time, max_time) VALUES
+	(6, 'critical', 2, 2, 0, 0, 0, '00:00:20', '00:00:15'),
+	(6, 'lowest',   6, 2, 4, 0, 0, '00:03:30', '00:02:00');
+SELECT period, priority, cycles, found, processed, failed, users_per_minute, success_rate, share, avg_time, max_time
+  FROM datamart_users_metrics WHERE users_table = 'dwh.dimension_countries'
+ ORDER BY array_position('{cycle,day,all}', period),
+		  array_position('{critical,high,medium,historical,low,lowest}', priority) NULLS FIRST;
+CREATE TEMPORARY VIEW after AS SELECT * FROM datamart_users_metrics WHERE users_table = 'dwh.dimension_users';
+SELECT (SELECT count(*) FROM after) - (SELECT count(*) FROM before) AS more,
+	   (SELECT count(*) FROM (TABLE after EXCEPT TABLE before) AS d) AS differ;
+DROP VIEW after;
+SELECT users_table, sum(found) AS found FROM datamart_users_cycle_priority_rates GROUP BY 1 ORDER BY 1;
+
 -- Who may read.
 CREATE ROLE regress_dmu_metrics_reader IN ROLE pg_monitor;
 CREATE ROLE regress_dmu_metrics_stranger;

@@ -155,7 +155,7 @@ GRANT EXECUTE ON FUNCTION datamart_users_report(bigint) TO regress_dmu_report_re
 SET ROLE regress_dmu_report_reader;
 SELECT datamart_users_report(42);
 -- But ids and messages are for those who may read the tables they are from.
-\set third 'SELECT line FROM string_to_table(datamart_users_report(41), E''\\n'') WITH ORDINALITY AS l (line, number) WHERE number IN (2, 3) OR number > 28 ORDER BY number;'
+\set third 'SELECT line FROM string_to_table(datamart_users_report(41), E''\\n'') WITH ORDINALITY AS l (line, number) WHERE number IN (2, 3) OR number > 29 ORDER BY number;'
 :third
 RESET ROLE;
 GRANT SELECT ON datamart_users_failures TO regress_dmu_report_reader;
@@ -170,6 +170,21 @@ SELECT datamart_users_report(42); \echo :SQLSTATE
 RESET ROLE;
 DROP ROLE regress_dmu_report_reader;
 
+-- By default the latest cycle of the datamart of the settings.  A name that
+-- does not fit is cut; one that leads nowhere leaves the choice to all cycles.
+CREATE TABLE dwh.dimension_countries (dimension_user_id integer, modified boolean);
+UPDATE datamart_users_cycles SET users_oid = 'dwh.dimension_countries'::regclass, users_table = 'dwh."' || repeat('countries ', 12) || '"' WHERE cycle_id = 42;
+\set title 'SELECT line FROM string_to_table(datamart_users_report(), E''\\n'') WITH ORDINALITY AS l (line, number) WHERE number = 1 OR line LIKE ''  users table%'' ORDER BY number;'
+SELECT max(cycle_id) AS latest FROM datamart_users_cycles;
+:title
+SET datamart_users.users_table = 'dwh.dimension_countries';
+:title
+SET datamart_users.users_table = 'dwh.no_such_table';
+:title
+SET datamart_users.users_table = 'dwh.facts';
+:title
+RESET datamart_users.users_table;
+
 -- In a database without block characters, whatever the client has.
 SELECT current_database() AS home \gset
 CREATE DATABASE regress_dmu_report ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0;
@@ -177,7 +192,7 @@ CREATE DATABASE regress_dmu_report ENCODING 'LATIN1' LOCALE 'C' TEMPLATE templat
 SET client_encoding = 'UTF8';
 SET TimeZone = 'UTC';
 CREATE EXTENSION datamart_users;
-ALTER TABLE datamart_users_cycles ALTER users_oid SET DEFAULT 0, ALTER users_table SET DEFAULT '';
+ALTER TABLE datamart_users_cycles ALTER users_oid SET DEFAULT 0, ALTER users_table SET DEFAULT 'dwh.dimension_users';
 INSERT INTO datamart_users_cycles
 	(status, role_name, started_at, finished_at, max_users, backlog,
 	 found, processed, failed, skipped, deferred, workers_requested, workers,

@@ -310,6 +310,8 @@ CREATE FUNCTION public.lend_well() RETURNS text LANGUAGE sql SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	SET datamart_users.facts_table = 'dwh.facts' SET datamart_users.users_table = 'dwh.dimension_users'
 	SET datamart_users.procedure = 'dwh.update_datamart_user' SET datamart_users.worker_settings = 'jit = off'
+	SET datamart_users.facts_user_column = 'action_dimension_id_user' SET datamart_users.facts_time_column = 'action_at'
+	SET datamart_users.users_key_column = 'dimension_user_id' SET datamart_users.users_flag_column = 'modified'
 	SET datamart_users.user_timeout = 0 SET datamart_users.retry_delay = '1min' SET datamart_users.retry_delay_max = '1d'
 	AS 'SELECT status FROM public.datamart_users_run_cycle()';
 SQL
@@ -321,6 +323,10 @@ my %hostile = (
 	'datamart_users.facts_table' => 'trap.facts',
 	'datamart_users.users_table' => 'trap.users',
 	'datamart_users.procedure' => 'trap.refresh',
+	'datamart_users.facts_user_column' => 'trap',
+	'datamart_users.facts_time_column' => 'trap',
+	'datamart_users.users_key_column' => 'trap',
+	'datamart_users.users_flag_column' => 'trap',
 	'datamart_users.worker_settings' => 'search_path = trap',
 	'datamart_users.user_timeout' => '1ms',
 	'datamart_users.retry_delay' => '2000000000s',

@@ -81,8 +81,8 @@ both();
 is( $node->safe_psql('w', 'SELECT cycle_id, users_table, role_name = current_user, found FROM datamart_users_progress ORDER BY 1'),
 	"$cycle{dwh}|dwh.dimension_users|t|4\n$cycle{mart}|mart.users|f|4",
 	'progress of both');
-is( $node->safe_psql('w', "SELECT cycle_id, string_agg(worker || ' ' || state, ', ' ORDER BY worker) FROM datamart_users_workers GROUP BY 1 ORDER BY 1"),
-	"$cycle{dwh}|1 refreshing, 2 refreshing\n$cycle{mart}|1 refreshing, 2 refreshing",
+is( $node->safe_psql('w', "SELECT cycle_id, users_table, string_agg(worker || ' ' || state, ', ' ORDER BY worker) FROM datamart_users_workers GROUP BY 1, 2 ORDER BY 1"),
+	"$cycle{dwh}|dwh.dimension_users|1 refreshing, 2 refreshing\n$cycle{mart}|mart.users|1 refreshing, 2 refreshing",
 	'workers of both');
 is(history(), "$cycle{dwh}|running|\n$cycle{mart}|running|", 'the second one takes the first one for alive');
 for my $mart (sort keys %session)
@@ -94,8 +94,12 @@ for my $mart (sort keys %session)
 	is($stdout, 'running', "wait_cycle() finds that of $mart");
 	like($node->safe_psql('w', "SELECT datamart_users_report($cycle{$mart})"), qr/\ACycle $cycle{$mart}: working/, 'so does the report');
 }
-is( $node->safe_psql('w', "SELECT status, detail FROM datamart_users_check() WHERE item = 'last cycle'"),
-	"ok|cycle $cycle{mart}: running", 'the doctor takes neither for dead');
+for my $mart (sort keys %session)
+{
+	is(query($mart, "SELECT status, detail FROM datamart_users_check() WHERE item = 'last cycle'"),
+		"ok|cycle $cycle{$mart}: running", "the doctor does not take that of $mart for dead");
+	like(query($mart, 'SELECT datamart_users_report()'), qr/\ACycle $cycle{$mart}: working/, 'and the latest of its datamart is what the report shows');
+}
 open_gate($gate);
 for my $mart (sort keys %session)
 {

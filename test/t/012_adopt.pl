@@ -96,10 +96,10 @@ is(failures('w'), 'other.people|other.people|1:1 2:1 3:1', 'has its failures und
 like(cycles('w'), qr/^other\.people\|other\.people\|\d+$/, 'and its history');
 
 # A name that was given to another table: the rows stay with the first.
-$node->safe_psql('w', q(CREATE TABLE dwh.more (LIKE other.people INCLUDING ALL); INSERT INTO dwh.more SELECT dimension_user_id, true FROM other.people; ALTER TABLE other.people RENAME TO old; ALTER TABLE dwh.more SET SCHEMA other; ALTER TABLE other.more RENAME TO people; TRUNCATE dwh.behaviour));
+$node->safe_psql('w', q(CREATE TABLE dwh.more (LIKE other.people INCLUDING ALL); INSERT INTO dwh.more SELECT dimension_user_id, true FROM other.people; ALTER TABLE other.people RENAME TO old; ALTER TABLE other.old RENAME modified TO flagged; ALTER TABLE dwh.more SET SCHEMA other; ALTER TABLE other.more RENAME TO people; TRUNCATE dwh.behaviour));
 is(found('w', q(SET datamart_users.users_table = 'other.people')), 6, 'another table of a name that was given away');
 is($node->safe_psql('w', q(SELECT users_oid::regclass, count(*) FROM datamart_users_failures GROUP BY 1)), 'other.old|3', 'takes nobody else\'s failures');
-is(found('w', q(SET datamart_users.users_table = 'other.old')), 0, 'the first one still has them');
+is(found('w', q(SET datamart_users.users_table = 'other.old'), q(SET datamart_users.users_flag_column = 'flagged')), 0, 'the first one still has them, whatever its columns are called');
 is(failures('w'), 'other.old|other.old|1:1 2:1 3:1', 'and its new name is known');
 
 # One whose table is gone leaves with its age.

@@ -99,18 +99,28 @@ sub scrape
 	{
 		next unless $line =~ /^(\w+)(?:\{(.*)\})? (\S+)$/;
 		my ($name, $labels, $value) = ($1, $2 // '', $3);
-		my @labels = grep { !/^(?:server|datname)=/ } $labels =~ /\w+="[^"]*"/g;
+		my @labels = grep { !/^(?:server|datname)=/ } $labels =~ /\w+="(?:[^"\\]|\\.)*"/g;
 		$metrics{ $name . (@labels ? '{' . join(',', @labels) . '}' : '') } =
 		  $value;
 	}
 	return \%metrics;
 }
 
+# The name of a metric of a datamart: its label is the last one, by alphabet.
+sub metric_of
+{
+	my ($metric, $users_table) = @_;
+	my $label = 'users_table="' . ($users_table // 'dwh.dimension_users') . '"';
+
+	return 'datamart_users_'
+	  . ($metric =~ /\}$/ ? $metric =~ s/\}$/,$label}/r : "$metric\{$label}");
+}
+
 # Those that the test knows the value of.
 sub metrics_are
 {
-	my ($metrics, $expected, $what) = @_;
-	my %got = map { $_ => $metrics->{"datamart_users_$_"} } keys %$expected;
+	my ($metrics, $expected, $what, $users_table) = @_;
+	my %got = map { $_ => $metrics->{ metric_of($_, $users_table) } } keys %$expected;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is_deeply(\%got, $expected, $what);
@@ -119,7 +129,7 @@ sub metrics_are
 	return;
 }
 
-my $node = new_node('exporter');
+my $node = new_node('exporter', init => { extra => [ '--encoding=UTF8', '--no-locale' ] });
 my ($gate, $client, $metrics);
 
 add_warehouse($node, 'w', 5);
@@ -139,16 +149,13 @@ $metrics = scrape();
 metrics_are(
 	$metrics,
 	{
-		'running_cycles' => 0,
-		'running_done' => 0,
-		'running_time_left_seconds' => 'NaN',
-		'running_blocked_workers' => 0,
+		'running_cycles' => undef,
 		'backlog_waiting{priority="critical"}' => 5,
 		'backlog_waiting{priority="lowest"}' => 0,
 		'backlog_held{priority="critical"}' => 0,
 		'last_cycle_id' => undef,
-		'today_cycles' => 0,
-		'failures_users' => 0,
+		'today_cycles' => undef,
+		'failures_users' => undef,
 		'check_status{item="server"}' => 0,
 		'check_status{item="facts index"}' => 0,
 		'check_status{item="last cycle"}' => 0,
@@ -172,16 +179,18 @@ metrics_are(
 		'running_workers' => 2,
 		'running_blocked_workers' => 2,
 		'last_cycle_id' => undef,
+		'today_cycles' => 0,
+		'failures_users' => 0,
 		'backlog_waiting{priority="critical"}' => 5,
 		'check_status{item="locks"}' => 1,
 		'check_status{item="last cycle"}' => 0,
 		'check_status{item="privileges"}' => 0,
 	},
 	'during');
-cmp_ok($metrics->{datamart_users_running_longest_refresh_seconds},
+cmp_ok($metrics->{metric_of('running_longest_refresh_seconds')},
 	'>', 0, 'a refresh is under way');
-cmp_ok($metrics->{datamart_users_running_elapsed_seconds},
-	'>=', $metrics->{datamart_users_running_longest_refresh_seconds},
+cmp_ok($metrics->{metric_of('running_elapsed_seconds')},
+	'>=', $metrics->{metric_of('running_longest_refresh_seconds')},
 	'for no longer than the cycle');
 
 # The report of a cycle that is running.
@@ -189,6 +198,7 @@ like(
 	$node->safe_psql('w', 'SELECT datamart_users_report()'),
 	qr/\ACycle 1: working since [\d.]+ m?s
   started [\d :+-]+ by \w+
+  users table dwh.dimension_users
   asked for 2 workers
 
   \[(?:\xe2\x96\x91){46}\] 0 %
@@ -215,6 +225,8 @@ metrics_are(
 	{
 		'running_cycles' => 0,
 		'running_done' => 0,
+		'running_time_left_seconds' => 'NaN',
+		'running_blocked_workers' => 0,
 		'last_cycle_id' => 1,
 		'last_cycle_found' => 5,
 		'last_cycle_processed' => 4,
@@ -237,14 +249,66 @@ metrics_are(
 		'check_status{item="failures"}' => 0,
 	},
 	'after');
-cmp_ok($metrics->{datamart_users_last_cycle_elapsed_seconds},
+cmp_ok($metrics->{metric_of('last_cycle_elapsed_seconds')},
 	'>', 0, 'it took its time');
-cmp_ok($metrics->{datamart_users_last_cycle_p99_seconds},
-	'>=', $metrics->{datamart_users_last_cycle_p50_seconds},
+cmp_ok($metrics->{metric_of('last_cycle_p99_seconds')},
+	'>=', $metrics->{metric_of('last_cycle_p50_seconds')},
 	'percentiles are in order');
 cmp_ok(
-	abs($metrics->{datamart_users_last_cycle_finished_timestamp_seconds} - time),
+	abs($metrics->{metric_of('last_cycle_finished_timestamp_seconds')} - time),
 	'<', 600, 'it has just ended');
+
+#
+# A second datamart: neither counts for the other.
+#
+$node->safe_psql('w', <<"SQL");
+CREATE TABLE dwh."Länder" (dimension_user_id integer PRIMARY KEY, modified boolean);
+INSERT INTO dwh."Länder" SELECT i, true FROM generate_series(1, 3) i;
+SQL
+my @countries = (q(SET datamart_users.users_table = 'dwh."Länder"'), q(SET datamart_users.procedure = 'dwh.update_datamart_user'));
+my $label = 'dwh.\\"Länder\\"';
+$gate = hold_gate($node, 'w');
+$client = start_psql($node, 'w', [ @countries, 'SELECT status FROM datamart_users_run_cycle(NULL, 1)' ]);
+wait_for_gate($node, 'w', 1);
+$metrics = scrape();
+metrics_are($metrics, { 'running_cycles' => 0, 'running_workers' => 0, 'running_blocked_workers' => 0, 'last_cycle_id' => 1 }, 'the first one');
+metrics_are($metrics, { 'running_cycles' => 1, 'running_found' => 3, 'running_workers' => 1, 'running_blocked_workers' => 1, 'last_cycle_id' => undef }, 'the second one', $label);
+open_gate($gate);
+finish($client);
+$metrics = scrape();
+metrics_are(
+	$metrics,
+	{
+		'last_cycle_id' => 1,
+		'last_cycle_found' => 5,
+		'today_cycles' => 1,
+		'today_failed' => 1,
+		'failures_users' => 1,
+		'failures_by_sqlstate_users{sqlstate="DM001"}' => 1,
+		'last_cycle_status_current{status="completed"}' => 1,
+		'check_status{item="last cycle"}' => 0,
+	},
+	'the first one, afterwards');
+metrics_are(
+	$metrics,
+	{
+		'running_cycles' => 0,
+		'last_cycle_id' => 2,
+		'last_cycle_found' => 3,
+		'last_cycle_status_current{status="completed"}' => 1,
+		'last_cycle_priority_found{priority="critical"}' => 3,
+		'today_cycles' => 1,
+		'today_processed' => 2,
+		'today_failed' => 1,
+		'failures_users' => 1,
+		'failures_by_sqlstate_users{sqlstate="DM001"}' => 1,
+		'backlog_waiting{priority="critical"}' => undef,
+	},
+	'the second one, afterwards', $label);
+$node->safe_psql('w', 'DROP TABLE dwh."Länder"');
+$metrics = scrape();
+metrics_are($metrics, { 'running_cycles' => undef, 'last_cycle_id' => undef, 'today_cycles' => undef, 'failures_users' => undef }, 'a datamart that has gone', $label);
+is($metrics->{pg_exporter_last_scrape_error}, '0', 'whose history raises no error');
 
 #
 # Every metric of the file is exported, and explained in the documentation;
@@ -274,8 +338,8 @@ cmp_ok(scalar @used, '>', 10, 'and they are many');
 # A role without a look at the warehouse gets all the rest.
 $node->safe_psql('w', 'REVOKE USAGE ON SCHEMA dwh FROM prometheus');
 $metrics = scrape();
-is($metrics->{datamart_users_failures_users}, 1, 'without the warehouse: the history');
-is($metrics->{'datamart_users_backlog_waiting{priority="critical"}'},
+is($metrics->{metric_of('failures_users')}, 1, 'without the warehouse: the history');
+is($metrics->{metric_of('backlog_waiting{priority="critical"}')},
 	undef, 'and no backlog');
 
 $node->stop;
