@@ -169,7 +169,7 @@ refresh(Rehearsal *run)
 
 /*
  * before_shmem_exit callback: a procedure that does not heed user_timeout
- * takes its process along, and the caller is to know.
+ * ends with its process, and the caller is to know.
  */
 static void
 rehearsal_exit(int code, Datum arg)
@@ -183,7 +183,7 @@ rehearsal_exit(int code, Datum arg)
 	dmu_worker_explain(&run->error, dmu_timers_out_of_time(),
 					   dmu_refresh_call_limit(run->refresher));
 	strlcpy(run->error.hint,
-			"The procedure did not end when it was cancelled; look for EXCEPTION WHEN query_canceled or OTHERS.",
+			"The procedure did not end when it was canceled; look for EXCEPTION WHEN query_canceled or OTHERS.",
 			sizeof(run->error.hint));
 	finish_refresh(run, DMU_FAILED);
 	dmu_queue_set_phase(run->control, DMU_PHASE_FINISHED);

@@ -314,9 +314,9 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 
 /*
  * before_shmem_exit callback, and so still able to run transactions.  A
- * datamart user that did not heed user_timeout takes its worker along, the
- * coordinator even its cycle: it must have its back-off, or it would do so in
- * every cycle.  An error here only ends the callback.
+ * procedure that does not heed user_timeout ends the process with it, and in
+ * the coordinator the cycle.  Its datamart user must have a back-off, or that
+ * would happen in every cycle.  An error here only ends the callback.
  */
 static void
 worker_exit(int code, Datum arg)
