@@ -83,8 +83,8 @@ coordinator_exit(int code, Datum arg)
 }
 
 /*
- * The workers of a coordinator that was terminated see its stop flag within
- * a tick, and end within the grace; but the cycle lock has gone before them.
+ * The workers of a coordinator that was terminated are canceled, and end within
+ * the grace; but the cycle lock has gone before them.
  */
 static void
 wait_for_orphans(Coordination *c)
