@@ -62,7 +62,8 @@ CREATE FUNCTION @extschema@.datamart_users_get_backlog(
 	OUT waiting bigint,
 	OUT held bigint,
 	OUT held_until timestamptz,
-	OUT oldest_action_at timestamptz)
+	OUT oldest_action_at timestamptz,
+	OUT parked bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'datamart_users_get_backlog'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 6;
@@ -76,13 +77,15 @@ CREATE VIEW @extschema@.datamart_users_backlog AS
 		   round(100.0 * waiting / nullif(sum(waiting) OVER (), 0), 1) AS share,
 		   held,
 		   held_until,
-		   oldest_action_at
+		   oldest_action_at,
+		   parked
 	  FROM @extschema@.datamart_users_get_backlog();
 
 COMMENT ON VIEW @extschema@.datamart_users_backlog IS 'the modified datamart users of the datamart of the current settings by priority; needs SELECT on the tables of the warehouse';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.users_table IS 'the datamart: its users table';
-COMMENT ON COLUMN @extschema@.datamart_users_backlog.waiting IS 'modified datamart users, those held by back-off too';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.waiting IS 'modified datamart users, those held by back-off too, but not those parked';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.share IS 'percent of all that wait';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.held IS 'how many of them no cycle takes yet, because their last refresh failed';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.held_until IS 'when the first of those is taken again';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.oldest_action_at IS 'of those that wait, the last action that is the longest ago';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.parked IS 'modified datamart users that are not waiting, because somebody has parked them: see datamart_users_parked';

@@ -218,8 +218,10 @@ draw_outcomes(Canvas *canvas, const DmuPicture *picture)
 		if (is_known(picture->outcomes[DMU_SKIPPED]))
 			waiting -= picture->outcomes[DMU_SKIPPED];
 		if (waiting >= 0)
-			appendStringInfo(text, "  %s of the backlog still wait; held by back-off now: %s\n",
-							 number(waiting), number(picture->held));
+			appendStringInfo(text, "  %s of the backlog still wait; held by back-off now: %s%s\n",
+							 number(waiting), number(picture->held),
+							 is_known(picture->parked) && picture->parked > 0 ?
+							 psprintf(", parked: %s", number(picture->parked)) : "");
 	}
 }
 
