@@ -16,6 +16,7 @@
 /* The lines that a list takes at the most. */
 #define DMU_PICTURE_KINDS 3
 #define DMU_PICTURE_SLOWEST 3
+#define DMU_PICTURE_WORKERS 8
 
 /* A row of datamart_users_cycle_priorities. */
 typedef struct DmuPicturePriority
@@ -47,6 +48,21 @@ typedef struct DmuPictureSlow
 } DmuPictureSlow;
 
 /*
+ * A worker of a running cycle.  "dimension_user_id" as above; "waits" is what
+ * it waits for, NULL if it does not or that is not to be shown.
+ */
+typedef struct DmuPictureWorker
+{
+	int			number;
+	int			pid;
+	const char *state;
+	int64		dimension_user_id;
+	const char *priority;		/* NULL if it is at none */
+	int64		usec;			/* since it has been at that */
+	char	   *waits;
+} DmuPictureWorker;
+
+/*
  * Any int64 may be DMU_UNKNOWN and any text NULL where it is.  Times are
  * microseconds, all other figures datamart users or workers.
  */
@@ -55,6 +71,8 @@ typedef struct DmuPicture
 	int64		cycle_id;
 	char	   *status;
 	char	   *role_name;
+	char	   *session_role;	/* that the caller has logged in as */
+	char	   *application_name;
 	char	   *users_table;
 	char	   *message;
 	bool		message_hidden;
@@ -79,6 +97,8 @@ typedef struct DmuPicture
 	char	   *phase;
 	int64		done;
 	int64		time_left;
+	int			nworkers;		/* may be more than there is room for */
+	DmuPictureWorker running[DMU_PICTURE_WORKERS];
 
 	int			npriorities;
 	DmuPicturePriority priorities[DMU_NPRIORITIES];
