@@ -301,14 +301,15 @@ follow_running(DmuControlHead *head, int64 timeout, bool stop)
 
 /*
  * The result of a cycle that was followed.  False if it must be looked up in
- * the history: its coordinator died, or is of another build.
+ * the history: its coordinator died, is of another build, or has not come so
+ * far as to begin it.
  */
 static bool
 followed_result(DmuControlHead *head, bool timed_out, DmuCycleResult *result)
 {
 	DmuControl *control = dmu_queue_whole(head);
 
-	if (control == NULL)
+	if (control == NULL || head->cycle_id == 0)
 		return false;
 	if (dmu_queue_phase(control) == DMU_PHASE_FINISHED)
 		*result = control->result;
