@@ -17,6 +17,10 @@
 #define PROGRESS_WIDTH 46
 #define PRIORITY_WIDTH 12
 #define HISTOGRAM_WIDTH 54
+#define HISTOGRAM_BESIDE 20
+
+/* What a line of the histogram has left of its bar. */
+#define HISTOGRAM_LEFT 24
 
 #define HISTOGRAM_LINES 7
 
@@ -51,8 +55,21 @@ static const int64 *const scales[] = {fine_scale, medium_scale, coarse_scale};
 typedef struct Canvas
 {
 	StringInfoData text;
-	bool		blocks;
+	bool		blocks;			/* full and light ones, for bars */
+	bool		levels;			/* those of eight heights */
+	bool		at_most;		/* the sign of it */
 } Canvas;
+
+/* What most encodings lack, in UTF8. */
+#define FULL_BLOCK "\342\226\210"
+#define LIGHT_BLOCK "\342\226\221"
+#define AT_MOST "\342\211\244"
+
+static const char *const block_levels[] = {
+	"\342\226\201", "\342\226\202", "\342\226\203", "\342\226\204",
+	"\342\226\205", "\342\226\206", "\342\226\207", "\342\226\210"
+};
+static const char ascii_levels[] = ".:-=+*#@";
 
 static bool
 is_known(int64 figure)
@@ -70,6 +87,12 @@ static const char *
 duration(int64 usec)
 {
 	return is_known(usec) ? dmu_text_duration(usec) : "-";
+}
+
+static const char *
+short_duration(int64 usec)
+{
+	return is_known(usec) ? dmu_text_short_duration(usec) : "-";
 }
 
 /* Ends the line, without blanks before its end. */
@@ -95,15 +118,16 @@ enumerate(Canvas *canvas, int start, const char *part)
 /*
  * A bar of which "part" is filled in, of "width" characters where "whole" is
  * "most".  What is not nothing has a character, and what is not all lacks one.
+ * Returns how many characters it has.
  */
-static void
+static int
 draw_bar(Canvas *canvas, int64 part, int64 whole, int64 most, int width)
 {
 	int64		length;
 	int64		filled;
 
 	if (most <= 0 || whole < 0)
-		return;
+		return 0;
 	length = (width * whole + most - 1) / most;
 	if (part >= whole)
 		filled = length;
@@ -116,10 +140,11 @@ draw_bar(Canvas *canvas, int64 part, int64 whole, int64 most, int width)
 	{
 		if (canvas->blocks)
 			appendStringInfoString(&canvas->text,
-								   i < filled ? "\342\226\210" : "\342\226\221");
+								   i < filled ? FULL_BLOCK : LIGHT_BLOCK);
 		else
 			appendStringInfoChar(&canvas->text, i < filled ? '#' : '.');
 	}
+	return (int) length;
 }
 
 /* What became of it, in the first line. */
@@ -148,14 +173,15 @@ draw_request(Canvas *canvas, const DmuPicture *picture)
 	appendStringInfoString(text, "  asked for ");
 	start = text->len;
 	if (is_known(picture->max_users))
-		enumerate(canvas, start, psprintf("up to %s datamart users",
+		enumerate(canvas, start, psprintf(ngettext("up to %s datamart user",
+												   "up to %s datamart users",
+												   (unsigned long) picture->max_users),
 										  number(picture->max_users)));
 	if (is_known(picture->workers_requested))
 	{
-		enumerate(canvas, start, psprintf(INT64_FORMAT " %s",
-										  picture->workers_requested,
-										  picture->workers_requested == 1 ?
-										  "worker" : "workers"));
+		enumerate(canvas, start, psprintf(ngettext("%s worker", "%s workers",
+												   (unsigned long) picture->workers_requested),
+										  number(picture->workers_requested)));
 		if (is_known(picture->workers) && is_known(picture->found) &&
 			picture->workers < picture->workers_requested &&
 			picture->workers < picture->found)
@@ -171,7 +197,7 @@ static void
 draw_progress_bar(Canvas *canvas, const DmuPicture *picture)
 {
 	appendStringInfoString(&canvas->text, "  [");
-	draw_bar(canvas, picture->done, picture->found, picture->found,
+	(void) draw_bar(canvas, picture->done, picture->found, picture->found,
 			 PROGRESS_WIDTH);
 	appendStringInfo(&canvas->text, "] " INT64_FORMAT " %%",
 					 100 * picture->done / picture->found);
@@ -218,7 +244,10 @@ draw_outcomes(Canvas *canvas, const DmuPicture *picture)
 		if (is_known(picture->outcomes[DMU_SKIPPED]))
 			waiting -= picture->outcomes[DMU_SKIPPED];
 		if (waiting >= 0)
-			appendStringInfo(text, "  %s of the backlog still wait; held by back-off now: %s\n",
+			appendStringInfo(text,
+							 ngettext("  %s of the backlog still waits; held by back-off now: %s\n",
+									  "  %s of the backlog still wait; held by back-off now: %s\n",
+									  (unsigned long) waiting),
 							 number(waiting), number(picture->held));
 	}
 }
@@ -235,11 +264,11 @@ draw_head(Canvas *canvas, const DmuPicture *picture)
 		appendStringInfoString(text, "  (the message is for those who may read datamart_users_cycles)\n");
 	else if (picture->message != NULL)
 		appendStringInfo(text, "  %s\n",
-						 dmu_text_line(picture->message, 78, !canvas->blocks));
+						 dmu_text_line(picture->message, 78));
 	appendStringInfo(text, "  started %s by %s\n", picture->started_at,
-					 dmu_text_line(picture->role_name, 40, !canvas->blocks));
+					 dmu_text_line(picture->role_name, 40));
 	appendStringInfo(text, "  users table %s\n",
-					 dmu_text_line(picture->users_table, 66, !canvas->blocks));
+					 dmu_text_line(picture->users_table, 66));
 	draw_request(canvas, picture);
 	appendStringInfoChar(text, '\n');
 	if (picture->lives && is_known(picture->found) && picture->found > 0)
@@ -266,7 +295,7 @@ draw_priorities(Canvas *canvas, const DmuPicture *picture)
 						 number(p->found), number(p->processed),
 						 number(p->failed), duration(average),
 						 duration(p->max_usec));
-		draw_bar(canvas, p->processed, p->found, most, PRIORITY_WIDTH);
+		(void) draw_bar(canvas, p->processed, p->found, most, PRIORITY_WIDTH);
 		end_line(canvas);
 	}
 }
@@ -282,14 +311,53 @@ find_bound(const int64 *bounds, int64 usec)
 	return i;
 }
 
+static bool
+has_percentiles(const DmuPicture *picture)
+{
+	for (int i = 0; i < picture->npriorities; i++)
+	{
+		if (is_known(picture->priorities[i].p50))
+			return true;
+	}
+	return false;
+}
+
 /*
- * The histogram, in at most seven lines: with the finest of three scales for
+ * One of the lines beside the histogram: their heading is number 0, and then
+ * there is one for each priority.
+ */
+static void
+draw_percentiles(Canvas *canvas, const DmuPicture *picture, int line,
+				 int64 blanks)
+{
+	const DmuPicturePriority *p;
+
+	if (line > picture->npriorities)
+		return;
+	appendStringInfoSpaces(&canvas->text, (int) blanks);
+	if (line == 0)
+	{
+		appendStringInfo(&canvas->text, "  %-10s%8s%8s%8s", "", "half", "95 %", "99 %");
+		return;
+	}
+	p = &picture->priorities[line - 1];
+	appendStringInfo(&canvas->text, "  %-10s%8s%8s%8s", p->name,
+					 short_duration(p->p50), short_duration(p->p95),
+					 short_duration(p->p99));
+}
+
+/*
+ * The histogram, with the percentiles by priority on its right side, in at most
+ * seven lines: with the finest of three scales for
  * which that is enough.  If even the coarsest takes more, what is fastest goes
  * together.
  */
 static void
 draw_histogram(Canvas *canvas, const DmuPicture *picture)
 {
+	bool		by_priority = has_percentiles(picture);
+	int			width = by_priority ? HISTOGRAM_BESIDE : HISTOGRAM_WIDTH;
+	int			drawn;
 	const int64 *bounds;
 	int64		sums[HISTOGRAM_LINES] = {0};
 	int64		most = 0;
@@ -320,10 +388,19 @@ draw_histogram(Canvas *canvas, const DmuPicture *picture)
 	for (int line = 0; line <= last - first; line++)
 	{
 		appendStringInfo(&canvas->text, "  %s %-7s%*s  ",
-						 canvas->blocks ? "\342\211\244" : "<=",
+						 canvas->at_most ? AT_MOST : "<=",
 						 duration(bounds[first + line]),
-						 canvas->blocks ? 11 : 10, number(sums[line]));
-		draw_bar(canvas, sums[line], sums[line], most, HISTOGRAM_WIDTH);
+						 canvas->at_most ? 11 : 10, number(sums[line]));
+		drawn = draw_bar(canvas, sums[line], sums[line], most, width);
+		if (by_priority)
+			draw_percentiles(canvas, picture, line, width - drawn);
+		end_line(canvas);
+	}
+	if (!by_priority)
+		return;
+	for (int line = last - first + 1; line <= picture->npriorities; line++)
+	{
+		draw_percentiles(canvas, picture, line, HISTOGRAM_LEFT + width);
 		end_line(canvas);
 	}
 }
@@ -332,11 +409,6 @@ draw_histogram(Canvas *canvas, const DmuPicture *picture)
 static void
 draw_sparkline(Canvas *canvas, const DmuPicture *picture)
 {
-	static const char *const block_levels[] = {
-		"\342\226\201", "\342\226\202", "\342\226\203", "\342\226\204",
-		"\342\226\205", "\342\226\206", "\342\226\207", "\342\226\210"
-	};
-	static const char ascii_levels[] = ".:-=+*#@";
 	int64		most = 0;
 
 	appendStringInfoString(&canvas->text, "  ");
@@ -353,7 +425,7 @@ draw_sparkline(Canvas *canvas, const DmuPicture *picture)
 			continue;
 		}
 		level = (int) ((8 * sample + most - 1) / most) - 1;
-		if (canvas->blocks)
+		if (canvas->levels)
 			appendStringInfoString(&canvas->text, block_levels[level]);
 		else
 			appendStringInfoChar(&canvas->text, ascii_levels[level]);
@@ -402,7 +474,7 @@ draw_tail(Canvas *canvas, const DmuPicture *picture)
 
 		appendStringInfo(text, "  %s%9s  %s", kind->sqlstate, number(kind->number),
 						 kind->message == NULL ? "" :
-						 dmu_text_line(kind->message, 62, !canvas->blocks));
+						 dmu_text_line(kind->message, 62));
 		end_line(canvas);
 	}
 	if (too_many)
@@ -422,10 +494,16 @@ draw_tail(Canvas *canvas, const DmuPicture *picture)
 }
 
 char	   *
-dmu_picture_draw(const DmuPicture *picture, bool blocks)
+dmu_picture_draw(const DmuPicture *picture)
 {
-	Canvas		canvas = {.blocks = blocks};
+	Canvas		canvas = {
+		.blocks = dmu_text_has(FULL_BLOCK LIGHT_BLOCK),
+		.levels = true,
+		.at_most = dmu_text_has(AT_MOST)
+	};
 
+	for (int i = 0; i < (int) lengthof(block_levels); i++)
+		canvas.levels = canvas.levels && dmu_text_has(block_levels[i]);
 	initStringInfo(&canvas.text);
 	draw_head(&canvas, picture);
 	draw_profile(&canvas, picture);
