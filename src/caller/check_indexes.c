@@ -229,8 +229,8 @@ dmu_check_facts_partitions(DmuDoctor *doctor, DmuFinding *finding)
 	const char *name = doctor->warehouse.facts_name;
 	int			nwithout = list_length(doctor->partitions_without);
 	char	   *all_have = doctor->npartitions == 1 ?
-		pstrdup("the only partition has the index") :
-		psprintf("all %d partitions have the index", doctor->npartitions);
+	pstrdup("the only partition has the index") :
+	psprintf("all %d partitions have the index", doctor->npartitions);
 
 	if (!OidIsValid(doctor->warehouse.facts))
 		finding->detail = "not looked at, for want of a facts table";

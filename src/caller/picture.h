@@ -10,8 +10,7 @@
 
 #include "datamart_users.h"
 
-/* A figure that nobody knows, shown as "-" or left out. */
-#define DMU_UNKNOWN PG_INT64_MIN
+#include "canvas.h"
 
 /* The lines that a list takes at the most. */
 #define DMU_PICTURE_KINDS 3

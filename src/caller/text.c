@@ -169,7 +169,7 @@ character_length(const Alphabet *alphabet, const char *text)
 	return Max(pg_encoding_verifymbchar(alphabet->encoding, text, strnlen(text, MAX_MULTIBYTE_CHAR_LEN)), 0);
 }
 
-char *
+char	   *
 dmu_text_line(const char *text, int width)
 {
 	Alphabet	alphabet = find_alphabet();
@@ -212,7 +212,7 @@ dmu_text_line(const char *text, int width)
 	return line.data;
 }
 
-char *
+char	   *
 dmu_text_sendable(const char *text)
 {
 	Alphabet	alphabet = find_alphabet();
