@@ -1,6 +1,7 @@
-# Texts in other languages, in reports and in what the doctor says: every
-# character that the client's encoding has is shown, none that would spoil a
-# line, and nothing that the client lacks keeps the rest from arriving.
+# Words.  One of a thing is not several.  Texts in other languages, in reports
+# and in what the doctor says: every character that the client's encoding has is
+# shown, none that would spoil a line, and nothing that the client lacks keeps
+# the rest from arriving.
 
 use strict;
 use warnings;
@@ -15,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use utf8;
 
-my $node = new_node('languages', init => { extra => [ '--encoding=UTF8', '--no-locale' ] });
+my $node = new_node('words', init => { extra => [ '--encoding=UTF8', '--no-locale' ] });
 
 # What Perl calls the encodings.
 my %perl_name = (
@@ -210,6 +211,61 @@ foreach my $client (qw(UTF8 LATIN1 KOI8R SQL_ASCII))
 	like(decode($perl_name{$client}, $findings), qr/^facts table\|\Q$name\E, a table/m, "a detail for $client");
 	like(decode($perl_name{$client}, $findings), qr/CREATE INDEX .* ON \Q$name\E/, "a hint for $client");
 }
+
+#
+# One worker, one datamart user, one partition, one row.
+#
+add_warehouse($node, 'w', 2);
+$node->safe_psql('w', <<'SQL');
+ALTER TABLE dwh.facts RENAME TO facts_1;
+CREATE TABLE dwh.facts (LIKE dwh.facts_1) PARTITION BY RANGE (action_at);
+CREATE INDEX ON dwh.facts (action_dimension_id_user, action_at);
+ALTER TABLE dwh.facts ATTACH PARTITION dwh.facts_1 DEFAULT;
+TRUNCATE dwh.facts;
+INSERT INTO dwh.facts VALUES (1, now());
+CREATE TABLE dwh.one_user (LIKE dwh.dimension_users INCLUDING ALL);
+INSERT INTO dwh.one_user VALUES (1);
+ANALYZE;
+SQL
+
+# Findings of the doctor by their items.
+sub findings
+{
+	my (@settings) = @_;
+
+	return map { split /\|/, $_, 2 } split /\n/,
+	  $node->safe_psql('w', join '', map({ "SET $_;" } @settings), 'SELECT item, detail FROM datamart_users_check()');
+}
+
+my $offset = -s $node->logfile;
+my $gate = hold_gate($node, 'w');
+my $client = start_psql($node, 'w', [ 'SET datamart_users.log_every_users = 1', 'SELECT datamart_users_run_cycle(1, 1)' ]);
+wait_for_gate($node, 'w', 1);
+my %said = findings('datamart_users.max_workers = 1', 'datamart_users.users_table = \'dwh.one_user\'');
+like($said{locks}, qr/^1 worker waits for locks of process \d+$/, 'the doctor on locks');
+like($said{'users table'}, qr/, a table with about 1 row$/, 'on rows');
+is($said{'facts partitions'}, 'the only partition has the index', 'on partitions');
+like($said{history}, qr/^1 cycle in /, 'on the history');
+open_gate($gate);
+finish($client);
+my $log = substr slurp_file($node->logfile), $offset;
+like($log, qr/\Q$_\E/, "log: $_")
+  foreach (
+	'found 1 datamart user to process',
+	'using 1 worker for datamart users',
+	'processed 1 datamart user (current: datamart user ',
+	'completed successfully (1 datamart user processed)',
+	'processed 1 of 1 datamart user (0 failed, 0 skipped, 0 deferred) with 1 worker in ');
+my $report = $node->safe_psql('w', 'SELECT datamart_users_report()');
+like($report, qr/^  asked for up to 1 datamart user, 1 worker$/m, 'the report on what was asked for');
+like($report, qr/^  1 of the backlog still waits; held by back-off now: 0$/m, 'and on what is left');
+
+# The rest of them, and many.
+finish(start_psql($node, 'w', [ 'SET datamart_users.log_every_users = 1', 'SELECT datamart_users_run_cycle(1, 1)' ]));
+%said = findings();
+like($said{history}, qr/^2 cycles in /, 'two cycles');
+like($said{'users table'}, qr/, a table with about 2 rows$/, 'two rows');
+like($node->safe_psql('w', 'SELECT datamart_users_report()'), qr/^  0 of the backlog still wait;/m, 'none waits');
 
 $node->stop;
 done_testing();
