@@ -288,8 +288,8 @@ note_error(Coordination *c, const DmuError *error)
 	DmuControl *control = c->control;
 	bool		canceled = (error->sqlerrcode == ERRCODE_QUERY_CANCELED);
 
-	/* A cancel by the stop flag is no error of its own. */
-	if (canceled && dmu_queue_stop(control) >= DMU_STOP_CANCEL)
+	/* A cancel by the stop flag is no error of a cycle that the history has. */
+	if (canceled && c->begun && dmu_queue_stop(control) >= DMU_STOP_CANCEL)
 		return;
 
 	dmu_queue_stop_with_error(control,

@@ -130,8 +130,9 @@ dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 void
 dmu_finish_commit(DmuControl *control, MemoryContext context)
 {
-	dmu_timers_finish(control);
+	/* In this order: a signal that is cleared has set the flag before. */
 	dmu_cancel_clear();
+	dmu_timers_finish(control);
 	dmu_transaction_commit(context);
 	if (dmu_cancel_was_taken())
 		pg_atomic_write_u32(&control->not_replicated, 1);

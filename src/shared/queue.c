@@ -134,10 +134,7 @@ dmu_queue_is_running(DmuControlHead *head)
 {
 	DmuControl *control = dmu_queue_whole(head);
 
-	if (control == NULL)
-		return head->cycle_id != 0;
-	return dmu_queue_phase(control) >= DMU_PHASE_RUNNING &&
-		dmu_queue_phase(control) < DMU_PHASE_FINISHED;
+	return control == NULL || dmu_queue_phase(control) < DMU_PHASE_FINISHED;
 }
 
 DmuControl *

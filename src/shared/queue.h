@@ -224,7 +224,7 @@ extern DmuControl *dmu_queue_control(dsm_segment *seg);
  */
 extern DmuControlHead *dmu_queue_attach(dsm_handle handle, dsm_segment **seg);
 
-/* True if the cycle has begun and not ended, as far as this build can tell. */
+/* True if the cycle has not ended, as far as this build can tell. */
 extern bool dmu_queue_is_running(DmuControlHead *head);
 
 /* All of it, or NULL if another build of the library has made it. */
