@@ -131,13 +131,15 @@ dmu_failures_keep_undo(Oid users, int64 dimension_user_id, int64 cycle_id,
 }
 
 int
-dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode)
+dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode,
+					   TimestampTz since)
 {
 	DmuOwnerScope scope;
 	DmuParam	params[] = {
 		dmu_param_oid(users),
 		dmu_param_int8(cycle_id),
-		dmu_param_text(unpack_sql_state(sqlerrcode))
+		dmu_param_text(unpack_sql_state(sqlerrcode)),
+		dmu_param_timestamptz(since)
 	};
 	int			taken_back;
 
@@ -155,7 +157,8 @@ dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode)
 				  "       context = (u.previous).context,"
 				  "       cycle_id = (u.previous).cycle_id"
 				  "  FROM %s.datamart_users_failures_undo u"
-				  " WHERE u.users_oid = $1 AND u.cycle_id = $2 AND u.sqlstate = $3"
+				  " WHERE u.users_oid = $1 AND u.cycle_id = $2"
+				  "   AND (u.sqlstate = $3 OR f.last_failed_at >= $4)"
 				  "   AND (u.previous).cycle_id IS NOT NULL"
 				  "   AND f.users_oid = u.users_oid"
 				  "   AND f.dimension_user_id = u.dimension_user_id",
@@ -164,7 +167,8 @@ dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode)
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_failures f"
 				  " USING %s.datamart_users_failures_undo u"
-				  " WHERE u.users_oid = $1 AND u.cycle_id = $2 AND u.sqlstate = $3"
+				  " WHERE u.users_oid = $1 AND u.cycle_id = $2"
+				  "   AND (u.sqlstate = $3 OR f.last_failed_at >= $4)"
 				  "   AND (u.previous).cycle_id IS NULL"
 				  "   AND f.users_oid = u.users_oid"
 				  "   AND f.dimension_user_id = u.dimension_user_id",

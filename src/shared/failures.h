@@ -67,10 +67,12 @@ extern void dmu_failures_keep_undo(Oid users, int64 dimension_user_id,
 								   int64 cycle_id, int sqlerrcode);
 
 /*
- * Puts back what was there before the cycle's failures with that SQLSTATE, as
- * far as it was kept.  Returns how many.
+ * Puts back what was there before the cycle's failures with that SQLSTATE, and
+ * before those recorded from "since" on with any other, as far as it was kept.
+ * Returns how many.
  */
-extern int	dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode);
+extern int	dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode,
+								   TimestampTz since);
 
 /* Forgets all that was kept, and that of users tables that are gone. */
 extern void dmu_failures_forget_undo(Oid users);
