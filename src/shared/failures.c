@@ -105,6 +105,14 @@ dmu_failures_record(Oid users, const char *users_name,
 	}
 	upsert_failure(&scope, users, users_name, dimension_user_id, cycle_id,
 				   error, delay, delay_max);
+	if (!nowait)
+		dmu_owner_run(&scope,
+					  "DELETE FROM %s.datamart_users_contention"
+					  " WHERE users_oid = $1 AND dimension_user_id = $2 AND cycle_id = $3",
+					  SPI_OK_DELETE,
+					  DMU_PARAMS(dmu_param_oid(users),
+								 dmu_param_int8(dimension_user_id),
+								 dmu_param_int8(cycle_id)));
 	dmu_owner_leave(&scope);
 }
 

@@ -50,7 +50,7 @@ extern int	dmu_failures_retry(Oid users, const int64 *dimension_user_id);
 /*
  * Adds a failure or counts one more attempt, with the back-off of "delay"
  * seconds doubled for every attempt after the first, up to "delay_max".
- * "nowait" is for a process that ends and cannot be interrupted any more:
+ * If the cycle has noted contention before, this is forgotten.  "nowait" is for a process that ends and cannot be interrupted any more:
  * raises 55P03 rather than wait for a lock.  Without failure_texts, nothing but
  * the SQLSTATE is told of the error.
  */
