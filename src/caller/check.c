@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * check.c
- *		The SQL-callable doctor: the order of its examinations, those of the
- *		caller's tables, procedure and privileges, and what becomes of errors.
+ *		The SQL-callable doctor: the order of its examinations, that of the
+ *		privileges, and what becomes of errors.
  *
  *		What a cycle would refuse, the doctor must call an error, and nothing
  *		else: so it asks the very functions that a cycle asks, and shows what
@@ -16,9 +16,6 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
@@ -26,9 +23,7 @@
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "parse.h"
 #include "privilege.h"
-#include "procedure.h"
 #include "settings.h"
 #include "storage/proc.h"
 #include "text.h"
@@ -36,7 +31,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
@@ -60,118 +54,6 @@ check_server(DmuDoctor *doctor, DmuFinding *finding)
 	else
 		finding->detail = psprintf("PostgreSQL %s",
 								   GetConfigOption("server_version", false, false));
-}
-
-/* What kind of relation it is, and how large the server thinks it to be. */
-static char *
-describe_relation(Oid relation, const char *name)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Form_pg_class form;
-	const char *kind = "a table";
-	const char *rows = "an unknown number of";
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relation);
-	form = (Form_pg_class) GETSTRUCT(tuple);
-	if (form->relkind == RELKIND_PARTITIONED_TABLE)
-		kind = "a partitioned table";
-	else if (form->relkind == RELKIND_VIEW)
-		kind = "a view";
-	else if (form->relkind == RELKIND_MATVIEW)
-		kind = "a materialized view";
-	else if (form->relkind == RELKIND_FOREIGN_TABLE)
-		kind = "a foreign table";
-	if (form->reltuples >= 0 && form->relkind != RELKIND_VIEW)
-		rows = psprintf("about %s", dmu_text_number((int64) form->reltuples));
-	ReleaseSysCache(tuple);
-	return psprintf("%s, %s with %s rows", name, kind, rows);
-}
-
-static void
-check_facts_table(DmuDoctor *doctor, DmuFinding *finding)
-{
-	DmuWarehouse *warehouse = &doctor->warehouse;
-
-	dmu_warehouse_examine_facts(warehouse, false);
-	finding->detail = describe_relation(warehouse->facts, warehouse->facts_name);
-}
-
-static void
-check_users_table(DmuDoctor *doctor, DmuFinding *finding)
-{
-	DmuWarehouse *warehouse = &doctor->warehouse;
-
-	dmu_warehouse_examine_users(warehouse, false);
-	finding->detail = describe_relation(warehouse->users, warehouse->users_name);
-}
-
-/* A name that leads nowhere may be that of another table that is there. */
-static void
-advise_table(DmuFinding *finding, const char *kinds, const char *column1,
-			 const char *column2)
-{
-	char	   *candidate;
-
-	if (finding->sqlerrcode != ERRCODE_UNDEFINED_TABLE || finding->hint == NULL)
-		return;
-	candidate = dmu_catalog_candidate(kinds, column1, column2);
-	if (candidate != NULL)
-		finding->hint = psprintf("%s\n%s", finding->hint, candidate);
-}
-
-static void
-advise_facts_table(DmuDoctor *doctor, DmuFinding *finding)
-{
-	advise_table(finding, "rpvmf", doctor->warehouse.facts_user.name,
-				 doctor->warehouse.facts_time.name);
-}
-
-static void
-advise_users_table(DmuDoctor *doctor, DmuFinding *finding)
-{
-	advise_table(finding, "rpvf", doctor->warehouse.users_key.name,
-				 doctor->warehouse.users_flag.name);
-}
-
-/* The schema that the setting names, InvalidOid if it names none. */
-static Oid
-procedure_schema(void)
-{
-	char	   *schema;
-	char	   *name;
-	List	   *argtypes;
-
-	if (!dmu_parse_procedure(dmu_procedure, &schema, &name, &argtypes) ||
-		schema == NULL)
-		return InvalidOid;
-	return get_namespace_oid(schema, true);
-}
-
-static void
-check_procedure(DmuDoctor *doctor, DmuFinding *finding)
-{
-	Oid			schema = procedure_schema();
-	const char *language;
-
-	/* For the parser to find it, one must be able to look into the schema. */
-	if (OidIsValid(schema) &&
-		dmu_schema_aclcheck(schema, GetUserId(), ACL_USAGE) != ACLCHECK_OK)
-	{
-		finding->detail = psprintf("not looked at, for want of USAGE on schema %s",
-								   quote_identifier(get_namespace_name(schema)));
-		return;
-	}
-
-	dmu_warehouse_examine_procedure(&doctor->warehouse);
-	finding->detail = format_procedure_qualified(doctor->warehouse.procedure);
-	language = dmu_procedure_language(doctor->warehouse.procedure);
-	if (strcmp(language, "plpgsql") == 0 || strcmp(language, "sql") == 0)
-		return;
-	finding->status = "warning";
-	finding->detail = psprintf("%s is in language %s: a cancel or a time limit ends it only when it comes back to the server, by a query or a message; a signal may cut short what it waits for outside",
-							   finding->detail, language);
-	finding->hint = "-- let it wait for nothing outside the server for long";
 }
 
 /* Both functions that start a cycle; one of them is enough. */
@@ -254,7 +136,7 @@ check_privileges(DmuDoctor *doctor, DmuFinding *finding)
 {
 	const char *role = quote_identifier(doctor->role_name);
 	const char *unknown = unknown_objects(&doctor->warehouse);
-	Oid			schema = procedure_schema();
+	Oid			schema = dmu_check_procedure_schema();
 	DmuLacking	lacking = {.role = doctor->role};
 	StringInfoData detail;
 	StringInfoData hint;
@@ -316,9 +198,9 @@ static const struct
 
 {
 	{"server", check_server, NULL},
-	{"facts table", check_facts_table, advise_facts_table},
-	{"users table", check_users_table, advise_users_table},
-	{"procedure", check_procedure, NULL},
+	{"facts table", dmu_check_facts_table, dmu_advise_facts_table},
+	{"users table", dmu_check_users_table, dmu_advise_users_table},
+	{"procedure", dmu_check_procedure, NULL},
 	{"privileges", check_privileges, NULL},
 	{"facts index", dmu_check_facts_index, NULL},
 	{"facts partitions", dmu_check_facts_partitions, NULL},

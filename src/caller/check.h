@@ -58,6 +58,18 @@ typedef struct DmuFinding
  */
 typedef void (*DmuExamination) (DmuDoctor *doctor, DmuFinding *finding);
 
+/*
+ * In check_warehouse.c; "advise" adds to the hint of the examination before it.
+ */
+extern void dmu_check_facts_table(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_users_table(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_procedure(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_advise_facts_table(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_advise_users_table(DmuDoctor *doctor, DmuFinding *finding);
+
+/* The schema that the setting "procedure" names, InvalidOid if it names none. */
+extern Oid	dmu_check_procedure_schema(void);
+
 /* In check_indexes.c and check_statistics.c, as the caller. */
 extern void dmu_check_facts_index(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_facts_partitions(DmuDoctor *doctor, DmuFinding *finding);

@@ -39,7 +39,7 @@
 #define DMU_POLL_INTERVAL 100
 
 /*
- * How long a cancelled backend waits for its cycle to end: workers that
+ * How long a canceled backend waits for its cycle to end: workers that
  * ignore the cancel terminate themselves after DMU_CANCEL_GRACE.
  */
 #define DMU_CANCEL_WAIT (DMU_CANCEL_GRACE + 2000)

@@ -4,7 +4,7 @@
  *		A cycle as a backend sees it: start, wait, cancel.
  *
  *		None of these holds a lock on the warehouse.  All of them can be
- *		cancelled, and raise 40P01 if the cycle waits for a lock of this
+ *		canceled, and raise 40P01 if the cycle waits for a lock of this
  *		backend.
  *
  *-------------------------------------------------------------------------
@@ -23,7 +23,7 @@ extern int64 dmu_cycle_start(const DmuRequest *request);
 
 /*
  * The same, and waits for the end; an error that ended the cycle is raised.
- * If this backend is cancelled or ends, so does the cycle.
+ * If this backend is canceled or ends, so does the cycle.
  */
 extern void dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result);
 

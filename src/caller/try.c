@@ -33,7 +33,7 @@ PG_FUNCTION_INFO_V1(datamart_users_try);
 /* How often it looks at the process, milliseconds, though that wakes it. */
 #define DMU_POLL_INTERVAL 100
 
-/* How long a cancelled backend waits for the process to roll back. */
+/* How long a canceled backend waits for the process to roll back. */
 #define DMU_CANCEL_WAIT (DMU_CANCEL_GRACE + 2000)
 
 /* on_dsm_detach callback. */

@@ -23,13 +23,13 @@
 #include "directory.h"
 #include "errors.h"
 #include "failures.h"
+#include "fill.h"
 #include "finish.h"
 #include "history.h"
 #include "launch.h"
 #include "miscadmin.h"
 #include "ownersql.h"
 #include "pgstat.h"
-#include "priority.h"
 #include "progress.h"
 #include "queue.h"
 #include "transaction.h"
@@ -57,13 +57,6 @@ typedef struct Coordination
 	bool		begun;			/* its running row is committed */
 	BackgroundWorkerHandle **workers;
 	int			nworkers;
-
-	/* The queue while it is read. */
-	DmuQueueEntry *entries;
-	uint32		nentries;
-	uint32		capacity;
-	DmuFailure *failures;
-	int			nfailures;
 } Coordination;
 
 /*
@@ -83,8 +76,8 @@ coordinator_exit(int code, Datum arg)
 }
 
 /*
- * The workers of a coordinator that was terminated see its stop flag within
- * a tick, and end within the grace; but the cycle lock has gone before them.
+ * The workers of a coordinator that was terminated are canceled, and end within
+ * the grace; but the cycle lock has gone before them.
  */
 static void
 wait_for_orphans(Coordination *c)
@@ -213,65 +206,13 @@ begin_cycle(Coordination *c)
 	wait_for_orphans(c);
 }
 
-/* DmuQueueRowConsumer */
-static void
-add_to_queue(const DmuQueueRow *row, void *arg)
-{
-	Coordination *c = (Coordination *) arg;
-	DmuQueueEntry *entry;
-
-	if (c->nentries == c->capacity)
-	{
-		c->capacity *= 2;
-		c->entries = repalloc_huge(c->entries,
-								   c->capacity * sizeof(DmuQueueEntry));
-	}
-
-	entry = &c->entries[c->nentries++];
-	entry->turn = DMU_TURN_FIRST;
-	entry->dimension_user_id = row->dimension_user_id;
-	entry->priority = dmu_priority_of(row->recency_class, row->activity_class);
-	entry->has_failure = dmu_failures_find(c->failures, c->nfailures,
-										   row->dimension_user_id) != NULL;
-	c->control->found_by_priority[entry->priority]++;
-}
-
 static void
 prioritise(Coordination *c)
 {
 	DmuControl *control = c->control;
-	DmuWarehouse *warehouse;
-	DmuBacklog	backlog;
-	int64	   *held;
-	int			nheld;
 
 	pgstat_report_activity(STATE_RUNNING, "datamart_users: prioritisation");
-	dmu_transaction_begin();
-	XactIsoLevel = XACT_REPEATABLE_READ;
-	MemoryContextSwitchTo(c->context);
-
-	warehouse = dmu_warehouse_resolve_again(control->request.users);
-	dmu_warehouse_lock(warehouse);
-	c->nfailures = dmu_failures_list(control->request.users, &c->failures);
-	held = dmu_failures_held(c->failures, c->nfailures, &nheld);
-	dmu_priority_look(warehouse, held, nheld, &backlog);
-	control->backlog = backlog.total;
-	control->max_users =
-		dmu_settings_max_users(control->request.max_users, control->backlog);
-
-	c->capacity = 1024;
-	c->entries = palloc(c->capacity * sizeof(DmuQueueEntry));
-	dmu_priority_run(warehouse, &backlog, control->max_users,
-					 add_to_queue, c);
-	pfree(backlog.waiting);
-	pfree(backlog.held);
-	dmu_queue_fill(control, c->entries, c->nentries);
-	control->found = (int32) c->nentries;
-	pfree(c->entries);
-	pfree(held);
-	pfree(c->failures);
-	dmu_transaction_commit(c->context);
-
+	dmu_fill_queue(control, c->context);
 	control->workers_wanted = Max(1, Min(control->request.workers, control->found));
 	control->queued_at = GetCurrentTimestamp();
 	dmu_queue_set_phase(control, DMU_PHASE_QUEUED);
@@ -403,6 +344,10 @@ dmu_coordinator_main(Datum main_arg)
 	PG_CATCH();
 	{
 		dmu_error_catch(error, c->context);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("datamart_users cycle " INT64_FORMAT ": could not write its end into the history: %s",
+						c->control->head.cycle_id, error->message)));
 		note_error(c, error);
 		c->control->result.status = DMU_STATUS_FAILED;
 	}

@@ -350,7 +350,7 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 	DmuCycleResult result;
 	int			put_off;
 
-	/* What could still be cancelled is over, but for the waits of commits. */
+	/* What could still be canceled is over, but for the waits of commits. */
 	HOLD_CANCEL_INTERRUPTS();
 	dmu_finish_wait(control, workers, nworkers);
 	dmu_timers_finish(control);

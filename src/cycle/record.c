@@ -24,10 +24,10 @@ typedef struct Record
 	int64		dimension_user_id;
 	const DmuError *error;
 	bool		nowait;
-}			Record;
+} Record;
 
 static void
-write_failure(const Record * record)
+write_failure(const Record *record)
 {
 	const DmuControl *control = record->control;
 
@@ -43,7 +43,7 @@ write_failure(const Record * record)
 }
 
 static void
-write_contention(const Record * record)
+write_contention(const Record *record)
 {
 	const DmuControl *control = record->control;
 
@@ -54,7 +54,7 @@ write_contention(const Record * record)
 
 /* "what" names it in the WARNING. */
 static void
-write_down(const Record * record, void (*write) (const Record * record),
+write_down(const Record *record, void (*write) (const Record *record),
 		   const char *what)
 {
 	MemoryContext context = CurrentMemoryContext;

@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "errors.h"
+#include "explain.h"
 #include "executor/spi.h"
 #include "failures.h"
 #include "launch.h"
@@ -33,7 +34,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "worker.h"
 
 typedef struct Rehearsal
 {
@@ -156,8 +156,8 @@ refresh(Rehearsal *run)
 	HOLD_CANCEL_INTERRUPTS();
 	out_of_time = dmu_timers_end();
 	if (outcome == DMU_FAILED)
-		dmu_worker_explain(&run->error, out_of_time,
-						   dmu_refresh_call_limit(run->refresher));
+		dmu_explain_failure(&run->error, out_of_time,
+							dmu_refresh_call_limit(run->refresher));
 	finish_refresh(run, outcome);
 	RESUME_CANCEL_INTERRUPTS();
 
@@ -169,7 +169,7 @@ refresh(Rehearsal *run)
 
 /*
  * before_shmem_exit callback: a procedure that does not heed user_timeout
- * takes its process along, and the caller is to know.
+ * ends with its process, and the caller is to know.
  */
 static void
 rehearsal_exit(int code, Datum arg)
@@ -180,10 +180,10 @@ rehearsal_exit(int code, Datum arg)
 		dmu_queue_phase(run->control) == DMU_PHASE_FINISHED)
 		return;
 	dmu_error_set(&run->error, ERRCODE_QUERY_CANCELED, "", NULL, NULL);
-	dmu_worker_explain(&run->error, dmu_timers_out_of_time(),
-					   dmu_refresh_call_limit(run->refresher));
+	dmu_explain_failure(&run->error, dmu_timers_out_of_time(),
+						dmu_refresh_call_limit(run->refresher));
 	strlcpy(run->error.hint,
-			"The procedure did not end when it was cancelled; look for EXCEPTION WHEN query_canceled or OTHERS.",
+			"The procedure did not end when it was canceled; look for EXCEPTION WHEN query_canceled or OTHERS.",
 			sizeof(run->error.hint));
 	finish_refresh(run, DMU_FAILED);
 	dmu_queue_set_phase(run->control, DMU_PHASE_FINISHED);

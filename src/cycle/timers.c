@@ -35,7 +35,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-/* How often something that has to stop is cancelled, milliseconds. */
+/* How often something that has to stop is canceled, milliseconds. */
 #define DMU_TICK 100
 
 /* How long a standby is waited for at the end of a stopped cycle. */
@@ -58,7 +58,7 @@ static volatile sig_atomic_t finishing = false;
 static volatile sig_atomic_t out_of_time = DMU_LIMIT_NONE;
 
 /*
- * When the refresh was first cancelled, 0 if it was not.  Read by the handlers
+ * When the refresh was first canceled, 0 if it was not.  Read by the handlers
  * alone; a torn value could at worst delay or hasten the end of a process that
  * does not heed its cancel.
  */
@@ -137,7 +137,7 @@ dmu_timers_look(void)
 	start_every(tick_timeout, DMU_TICK);
 }
 
-/* XactCallback and SubXactCallback: whatever was cancelled may go on. */
+/* XactCallback and SubXactCallback: whatever was canceled may go on. */
 static void
 transaction_aborts(XactEvent event, void *arg)
 {

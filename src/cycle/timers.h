@@ -29,7 +29,7 @@ extern void dmu_timers_stop(void);
 
 /*
  * If the cycle is to stop, sees to it that nothing in this process holds that
- * up: from a tick later on it is cancelled, and terminated when the grace is
+ * up: from a tick later on it is canceled, and terminated when the grace is
  * over.
  */
 extern void dmu_timers_look(void);

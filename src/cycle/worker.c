@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "errors.h"
+#include "explain.h"
 #include "failures.h"
 #include "launch.h"
 #include "miscadmin.h"
@@ -90,41 +91,6 @@ must_stop(DmuWorker *run)
 	return dmu_queue_stop(control) != DMU_STOP_NONE;
 }
 
-static void
-set_timeout_error(DmuError *error, DmuLimit limit, int call_limit)
-{
-	if (limit == DMU_LIMIT_USER)
-		dmu_error_set(error, ERRCODE_QUERY_CANCELED,
-					  "canceling refresh due to datamart_users.user_timeout",
-					  psprintf("The limit for one datamart user is %d ms.",
-							   dmu_user_timeout),
-					  NULL);
-	else
-		dmu_error_set(error, ERRCODE_QUERY_CANCELED,
-					  "canceling refresh due to statement_timeout",
-					  psprintf("The limit for one CALL of the procedure is %d ms.",
-							   call_limit),
-					  NULL);
-}
-
-void
-dmu_worker_explain(DmuError *error, DmuLimit out_of_time, int call_limit)
-{
-	if (out_of_time != DMU_LIMIT_NONE &&
-		error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		set_timeout_error(error, out_of_time, call_limit);
-	else if (error->hint[0] != '\0')
-		return;
-	else if (error->sqlerrcode == ERRCODE_INVALID_TRANSACTION_TERMINATION)
-		strlcpy(error->hint,
-				"The procedure must not use COMMIT or ROLLBACK: it runs in the transaction that also clears the flag.",
-				sizeof(error->hint));
-	else if (error->sqlerrcode == ERRCODE_DUPLICATE_OBJECT)
-		strlcpy(error->hint,
-				"If this is about a connection of dblink: one that the procedure leaves open stays in its worker for the next datamart users.",
-				sizeof(error->hint));
-}
-
 /*
  * The refresh raised an error.  Returns false if it counts for the cycle and
  * not for the datamart user.
@@ -146,8 +112,8 @@ handle_failure(DmuWorker *run, const DmuQueueEntry *entry,
 	}
 
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
-	dmu_worker_explain(&run->error, out_of_time,
-					   dmu_refresh_call_limit(run->refresher));
+	dmu_explain_failure(&run->error, out_of_time,
+						dmu_refresh_call_limit(run->refresher));
 	if (dmu_trouble_ends_cycle(control, &run->error, probe))
 	{
 		dmu_queue_stop_with_error(control, DMU_STOP_FAILED, &run->error);
@@ -328,9 +294,9 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 
 /*
  * before_shmem_exit callback, and so still able to run transactions.  A
- * datamart user that did not heed user_timeout takes its worker along, the
- * coordinator even its cycle: it must have its back-off, or it would do so in
- * every cycle.  An error here only ends the callback.
+ * procedure that does not heed user_timeout ends the process with it, and in
+ * the coordinator the cycle.  Its datamart user must have a back-off, or that
+ * would happen in every cycle.  An error here only ends the callback.
  */
 static void
 worker_exit(int code, Datum arg)
@@ -345,8 +311,8 @@ worker_exit(int code, Datum arg)
 
 	AbortOutOfAnyTransaction();
 	MemoryContextSwitchTo(TopMemoryContext);
-	set_timeout_error(&run->error, dmu_timers_out_of_time(),
-					  dmu_refresh_call_limit(run->refresher));
+	dmu_explain_timeout(&run->error, dmu_timers_out_of_time(),
+						dmu_refresh_call_limit(run->refresher));
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
 	dmu_record_failure(run->control, run->number, id, &run->error, true);
 	dmu_slot_end(run->control, run->slot, DMU_FAILED);

@@ -9,7 +9,6 @@
 #define DMU_WORKER_H
 
 #include "queue.h"
-#include "timers.h"
 
 /* Entry point of a background worker; the argument is a control segment. */
 extern PGDLLEXPORT void dmu_worker_main(Datum main_arg);
@@ -38,12 +37,5 @@ extern void dmu_worker_second_turn(DmuWorker *worker);
 
 /* Tells the log what came of it. */
 extern void dmu_worker_end(DmuWorker *worker);
-
-/*
- * Adds to an error of a refresh what the author of the procedure should know;
- * "out_of_time": user_timeout was over.
- */
-extern void dmu_worker_explain(DmuError *error, DmuLimit out_of_time,
-							   int call_limit);
 
 #endif							/* DMU_WORKER_H */

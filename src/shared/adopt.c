@@ -20,7 +20,6 @@
  */
 #include "adopt.h"
 
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "ownersql.h"
 

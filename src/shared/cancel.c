@@ -3,7 +3,7 @@
  * cancel.c
  *		What a cancel does to a process of a cycle.
  *
- *		A refresh can be cancelled like the query of a client.  What a process
+ *		A refresh can be canceled like the query of a client.  What a process
  *		does for the cycle, such as to write down a failure, is not to be lost
  *		to a cancel that was meant for the refresh before; nor must it wait for
  *		ever.  So there a cancel is put aside, but not the one by which the

@@ -8,10 +8,8 @@
  *		an array, whose length the planner knows, while of the flag it knows
  *		what ANALYZE saw last.
  *
- *		A person can read that query, EXPLAIN it and reckon with its order: the
- *		text for the person and the text that runs come from one builder, and
- *		differ in where the ids come from and in literals.  The file knows no
- *		shared memory: where the rows go is the caller's business.
+ *		The text of that query is priority_query.c's.  The file knows no shared
+ *		memory: where the rows go is the caller's business.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +21,7 @@
 #include "nodes/params.h"
 #include "plan.h"
 #include "priority.h"
+#include "priority_query.h"
 #include "settings.h"
 #include "tcop/dest.h"
 #include "utils/array.h"
@@ -40,24 +39,6 @@
 /* As many ids as an array can hold. */
 #define BACKLOG_MAX \
 	((int64) ((MaxAllocSize - ARR_OVERHEAD_NONULLS(1)) / sizeof(int64)))
-
-/*
- * All names are qualified: the text is run with the caller's search_path, as
- * what is behind his views and policies has to be, and by persons with theirs.
- */
-#define EQUAL "OPERATOR(pg_catalog.=)"
-#define LESS "OPERATOR(pg_catalog.<)"
-
-/* What differs between the text to run and the text to read. */
-typedef struct QueryParts
-{
-	const char *with;			/* in front of what reads the ids */
-	const char *ids;			/* a FROM item with a column id */
-	const char *array;			/* the ids as an array, or NULL */
-	const char *limit;			/* NULL: all of them, in no order */
-	const char *days[DMU_NRECENCY];
-	const char *thresholds[DMU_NACTIVITY];
-} QueryParts;
 
 /* Parameters of the text to run. */
 #define PARAM_IDS 0
@@ -83,161 +64,6 @@ typedef struct IdReceiver
 	int64		nids;
 	int64		capacity;
 } IdReceiver;
-
-DmuPriority
-dmu_priority_of(int recency_class, int activity_class)
-{
-	Assert(recency_class >= 1 && recency_class <= DMU_NRECENCY + 1);
-	Assert(activity_class >= 1 && activity_class <= DMU_NACTIVITY + 1);
-
-	if (recency_class <= DMU_NRECENCY)
-		return (DmuPriority) (DMU_CRITICAL + recency_class - 1);
-	return (DmuPriority) (DMU_HISTORICAL + activity_class - 1);
-}
-
-/*
- * What is to be known of each: how many facts, and the last action.  Those
- * without facts come from the second branch.  It is no outer join, because a
- * planner that expects few rows would aggregate all of them anew for each.
- *
- * The ids are joined to the facts, or else compared with them as an array:
- * only that is sent to a foreign server, which would otherwise have to send
- * all of its facts.
- */
-static void
-append_counts(StringInfo buf, const DmuWarehouse *warehouse,
-			  const QueryParts *parts)
-{
-	const char *user = warehouse->facts_user.quoted;
-	const char *time = warehouse->facts_time.quoted;
-
-	if (parts->array == NULL)
-		appendStringInfo(buf,
-						 "        SELECT w.id,\n"
-						 "               pg_catalog.count(*) AS action_count,\n"
-						 "               pg_catalog.max(f.%s) AS last_action_at\n"
-						 "        FROM %s\n"
-						 "        JOIN %s AS f ON f.%s " EQUAL " w.id\n"
-						 "        GROUP BY w.id\n",
-						 time, parts->ids, warehouse->facts_name, user);
-	else
-		appendStringInfo(buf,
-						 "        SELECT f.%s::bigint AS id,\n"
-						 "               pg_catalog.count(*) AS action_count,\n"
-						 "               pg_catalog.max(f.%s) AS last_action_at\n"
-						 "        FROM %s AS f\n"
-						 "        WHERE f.%s " EQUAL " ANY (%s)\n"
-						 "        GROUP BY f.%s\n",
-						 user, time, warehouse->facts_name, user, parts->array,
-						 user);
-	appendStringInfo(buf,
-					 "        UNION ALL\n"
-					 "        SELECT w.id, 0, NULL\n"
-					 "        FROM %s\n",
-					 parts->ids);
-}
-
-static char *
-build_query(const DmuWarehouse *warehouse, const QueryParts *parts)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfoString(&buf,
-						   "SELECT a.id AS dimension_user_id,\n"
-						   "       CASE");
-	for (int i = 0; i < DMU_NRECENCY; i++)
-		appendStringInfo(&buf, "%s WHEN a.last_action_at OPERATOR(pg_catalog.>=) (CURRENT_DATE OPERATOR(pg_catalog.-) %s) THEN %d\n",
-						 i == 0 ? "" : "           ", parts->days[i], i + 1);
-	appendStringInfo(&buf,
-					 "            ELSE %d\n"
-					 "       END AS recency_class,\n"
-					 "       CASE", DMU_NRECENCY + 1);
-	for (int i = 0; i < DMU_NACTIVITY; i++)
-		appendStringInfo(&buf, "%s WHEN a.action_count OPERATOR(pg_catalog.>) %s THEN %d\n",
-						 i == 0 ? "" : "           ", parts->thresholds[i], i + 1);
-
-	/*
-	 * Not every date is a timestamp, and the first days of the calendar are
-	 * none in some time zones; one bad fact must not end it all.
-	 */
-	appendStringInfo(&buf,
-					 "            ELSE %d\n"
-					 "       END AS activity_class,\n"
-					 "       a.action_count,\n"
-					 "       CASE WHEN a.last_action_at " LESS " '4700-01-01 BC' THEN '-infinity'\n"
-					 "            WHEN a.last_action_at " LESS " '9999-12-31' THEN a.last_action_at::timestamp with time zone\n"
-					 "            WHEN a.last_action_at IS NOT NULL THEN 'infinity'\n"
-					 "       END AS last_action_at\n"
-					 "FROM (\n"
-					 "%s"
-					 "    SELECT p.id,\n"
-					 "           pg_catalog.max(p.action_count) AS action_count,\n"
-					 "           pg_catalog.max(p.last_action_at) AS last_action_at\n"
-					 "    FROM (\n",
-					 DMU_NACTIVITY + 1, parts->with);
-	append_counts(&buf, warehouse, parts);
-	appendStringInfoString(&buf,
-						   "    ) AS p\n"
-						   "    GROUP BY p.id\n"
-						   ") AS a\n");
-	if (parts->limit != NULL)
-		appendStringInfo(&buf,
-						 "ORDER BY recency_class,\n"
-						 "         activity_class,\n"
-						 "         action_count DESC,\n"
-						 "         a.last_action_at DESC NULLS LAST,\n"
-						 "         dimension_user_id\n"
-						 "LIMIT %s", parts->limit);
-	return buf.data;
-}
-
-static const char *
-without_held(const DmuWarehouse *warehouse, const DmuBacklog *backlog)
-{
-	StringInfoData buf;
-
-	if (backlog->nheld == 0)
-		return "";
-	initStringInfo(&buf);
-	appendStringInfoString(&buf,
-						   "\n          AND NOT EXISTS (\n"
-						   "              SELECT FROM pg_catalog.unnest('{");
-	for (int i = 0; i < backlog->nheld; i++)
-		appendStringInfo(&buf, "%s" INT64_FORMAT, i == 0 ? "" : ",", backlog->held[i]);
-	appendStringInfo(&buf,
-					 "}'::bigint[]) AS held (id)\n"
-					 "              WHERE held.id " EQUAL " u.%s\n"
-					 "          )",
-					 warehouse->users_key.quoted);
-	return buf.data;
-}
-
-char	   *
-dmu_priority_query(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
-				   int max_users)
-{
-	QueryParts	parts = {
-		.ids = "waiting AS w",
-		.limit = psprintf("%d", max_users),
-	};
-
-	parts.with = psprintf("    WITH waiting AS MATERIALIZED (\n"
-						  "        SELECT DISTINCT u.%s::bigint AS id\n"
-						  "        FROM %s AS u\n"
-						  "        WHERE u.%s\n"
-						  "          AND u.%s IS NOT NULL%s\n"
-						  "    )\n",
-						  warehouse->users_key.quoted, warehouse->users_name,
-						  warehouse->users_flag.quoted,
-						  warehouse->users_key.quoted,
-						  without_held(warehouse, backlog));
-	for (int i = 0; i < DMU_NRECENCY; i++)
-		parts.days[i] = psprintf("%d", dmu_recency_days[i]);
-	for (int i = 0; i < DMU_NACTIVITY; i++)
-		parts.thresholds[i] = psprintf("%d", dmu_activity_thresholds[i]);
-	return build_query(warehouse, &parts);
-}
 
 static void
 receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
@@ -393,7 +219,7 @@ make_plan(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 		  int max_users, bool as_array)
 {
 	ParamListInfo params = makeParamList(NPARAMS);
-	QueryParts	parts = {.with = ""};
+	DmuQueryParts parts = {.with = ""};
 	const char *array = add_param(params, PARAM_IDS, INT8ARRAYOID,
 								  PointerGetDatum(backlog->waiting));
 	const char *limit = add_param(params, PARAM_LIMIT, INT4OID,
@@ -408,7 +234,7 @@ make_plan(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 	for (int i = 0; i < DMU_NACTIVITY; i++)
 		parts.thresholds[i] = add_param(params, PARAM_THRESHOLDS + i, INT4OID,
 										Int32GetDatum(dmu_activity_thresholds[i]));
-	return dmu_plan_make(build_query(warehouse, &parts), params,
+	return dmu_plan_make(dmu_priority_build(warehouse, &parts), params,
 						 backlog->nwaiting <= PARALLEL_MAX);
 }
 

@@ -37,7 +37,7 @@ typedef enum DmuPhase
 /*
  * Why workers are to stop; a later one overrides an earlier one.  Up to
  * DMU_STOP_TIME_LIMIT the datamart users at work are finished, beyond it they
- * are cancelled and roll back.  Other builds of the library write
+ * are canceled and roll back.  Other builds of the library write
  * DMU_STOP_CANCEL, so the numbers stay as they are.
  */
 typedef enum DmuStop
@@ -169,7 +169,7 @@ typedef struct DmuControl
 
 	/*
 	 * A commit of the coordinator did not wait for its synchronous standby to
-	 * the end, because it was cancelled; coordinator.
+	 * the end, because it was canceled; coordinator.
 	 */
 	pg_atomic_uint32 not_replicated;
 

@@ -15,7 +15,6 @@
 #include "suspects.h"
 
 #include "adopt.h"
-#include "catalog/pg_type.h"
 #include "errors.h"
 #include "executor/spi.h"
 #include "failures.h"

@@ -212,7 +212,7 @@ dmu_warehouse_examine_procedure(DmuWarehouse *warehouse)
 	warehouse->procedure = procedure;
 }
 
-/* To be the first to look at the settings: nobody's else lead anywhere. */
+/* First of all: settings that do not count must not lead to any relation. */
 static void
 check_settings(void)
 {

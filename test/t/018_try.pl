@@ -113,7 +113,7 @@ open_gate($gate);
 behave($node, 'w', 1, 'DO $do$ BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN END; END LOOP; END $do$');
 (undef, $stdout, $stderr) =
   run_psql($node, 'w', [ "SET datamart_users.user_timeout = '100ms'", 'SELECT outcome, sqlstate, hint FROM datamart_users_try(1)' ]);
-like($stdout, qr/^failed\|57014\|The procedure did not end when it was cancelled/, 'a procedure that swallows its cancel');
+like($stdout, qr/^failed\|57014\|The procedure did not end when it was canceled/, 'a procedure that swallows its cancel');
 check_untouched('cancel swallowed');
 $node->safe_psql('w', 'TRUNCATE dwh.behaviour');
 

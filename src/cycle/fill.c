@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * fill.c
+ *		Fills the queue of a cycle with those who wait, in their order.
+ *
+ *		Part of the coordinator: one transaction, whose snapshot and locks on
+ *		the warehouse are gone when the others begin to work.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "fill.h"
+
+#include "access/xact.h"
+#include "failures.h"
+#include "priority.h"
+#include "settings.h"
+#include "transaction.h"
+#include "warehouse.h"
+
+/* The queue while it is read. */
+typedef struct Filling
+{
+	DmuControl *control;
+	DmuQueueEntry *entries;
+	uint32		nentries;
+	uint32		capacity;
+	DmuFailure *failures;
+	int			nfailures;
+} Filling;
+
+/* DmuQueueRowConsumer */
+static void
+add_to_queue(const DmuQueueRow *row, void *arg)
+{
+	Filling    *filling = (Filling *) arg;
+	DmuQueueEntry *entry;
+
+	if (filling->nentries == filling->capacity)
+	{
+		filling->capacity *= 2;
+		filling->entries = repalloc_huge(filling->entries,
+										 filling->capacity * sizeof(DmuQueueEntry));
+	}
+
+	entry = &filling->entries[filling->nentries++];
+	entry->turn = DMU_TURN_FIRST;
+	entry->dimension_user_id = row->dimension_user_id;
+	entry->priority = dmu_priority_of(row->recency_class, row->activity_class);
+	entry->has_failure = dmu_failures_find(filling->failures,
+										   filling->nfailures,
+										   row->dimension_user_id) != NULL;
+	filling->control->found_by_priority[entry->priority]++;
+}
+
+void
+dmu_fill_queue(DmuControl *control, MemoryContext context)
+{
+	Filling		filling = {.control = control,.capacity = 1024};
+	DmuWarehouse *warehouse;
+	DmuBacklog	backlog;
+	int64	   *held;
+	int			nheld;
+
+	dmu_transaction_begin();
+	XactIsoLevel = XACT_REPEATABLE_READ;
+	MemoryContextSwitchTo(context);
+
+	warehouse = dmu_warehouse_resolve_again(control->request.users);
+	dmu_warehouse_lock(warehouse);
+	filling.nfailures = dmu_failures_list(control->request.users,
+										  &filling.failures);
+	held = dmu_failures_held(filling.failures, filling.nfailures, &nheld);
+	dmu_priority_look(warehouse, held, nheld, &backlog);
+	control->backlog = backlog.total;
+	control->max_users =
+		dmu_settings_max_users(control->request.max_users, control->backlog);
+
+	filling.entries = palloc(filling.capacity * sizeof(DmuQueueEntry));
+	dmu_priority_run(warehouse, &backlog, control->max_users, add_to_queue,
+					 &filling);
+	pfree(backlog.waiting);
+	pfree(backlog.held);
+	dmu_queue_fill(control, filling.entries, filling.nentries);
+	control->found = (int32) filling.nentries;
+	pfree(filling.entries);
+	pfree(held);
+	pfree(filling.failures);
+	dmu_transaction_commit(context);
+}

@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * priority_query.h
+ *		The text of the prioritisation; a part of priority.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DMU_PRIORITY_QUERY_H
+#define DMU_PRIORITY_QUERY_H
+
+#include "settings.h"
+#include "warehouse.h"
+
+/* What differs between the text to run and the text to read. */
+typedef struct DmuQueryParts
+{
+	const char *with;			/* in front of what reads the ids */
+	const char *ids;			/* a FROM item with a column id */
+	const char *array;			/* the ids as an array, or NULL */
+	const char *limit;			/* NULL: all of them, in no order */
+	const char *days[DMU_NRECENCY];
+	const char *thresholds[DMU_NACTIVITY];
+} DmuQueryParts;
+
+/* One SELECT of the columns of a DmuQueueRow, in their order; palloc'd. */
+extern char *dmu_priority_build(const DmuWarehouse *warehouse,
+								const DmuQueryParts *parts);
+
+#endif							/* DMU_PRIORITY_QUERY_H */
