@@ -89,8 +89,9 @@ for my $workers (1, 4)
 		my $what = "@{$faults}[0 .. 1] ..., workers: $workers";
 
 		# Three have failed before; two fail for themselves before all do, one
-		# with an error that could be everybody's.
-		reset_warehouse($node, 'w', 20, 3 => raise('P0002'), 2 => raise('42P01'));
+		# with an error that could be everybody's: with one worker, as others
+		# have to succeed after that one.
+		reset_warehouse($node, 'w', 20, 3 => raise('P0002'), 2 => raise($workers == 1 ? '42P01' : 'P0003'));
 		$node->safe_psql('w', <<'SQL');
 INSERT INTO datamart_users_failures
 SELECT id, 3, '2020-01-01', '2020-01-02 03:04:05.678', '2020-01-03', '22012', 'long ago', 'somewhere', 0,
