@@ -235,6 +235,18 @@ handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 }
 
 /*
+ * A failure that may be another worker's doing; whether it is shows when nobody
+ * else works.
+ */
+static bool
+is_doubtful(const DmuWorker *run, const DmuQueueEntry *entry)
+{
+	return entry->turn == DMU_TURN_FIRST &&
+		pg_atomic_read_u32(&run->control->workers_registered) > 1 &&
+		dmu_refresh_may_have_collided(&run->error);
+}
+
+/*
  * One datamart user; false if it has no outcome, or none that is to be
  * counted.
  */
@@ -259,6 +271,8 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 	HOLD_CANCEL_INTERRUPTS();
 	out_of_time = dmu_timers_end();
 
+	if (outcome == DMU_FAILED && is_doubtful(run, entry))
+		outcome = DMU_DEFERRED;
 	if (outcome == DMU_FAILED &&
 		!handle_failure(run, entry, out_of_time, probe))
 	{

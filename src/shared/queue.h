@@ -103,13 +103,14 @@ typedef struct DmuControlHead
 } DmuControlHead;
 
 /*
- * Equal errors in a row, from any worker and without a success between them:
- * do they hit everybody?  A refresh that began before the first of them says
- * nothing of that.
+ * Errors in a row, from any worker and without a success between them: do they
+ * hit everybody?  A refresh that began before the first of them says nothing
+ * of that.  They need not be equal: of a server that goes down, one refresh
+ * loses its connection, and the next ones get none.
  */
 typedef struct DmuStreak
 {
-	int			sqlerrcode;
+	int			sqlerrcode;		/* of the first */
 	int			failures;		/* datamart users */
 	int			probes;			/* those of them taken from the tail */
 } DmuStreak;
@@ -153,6 +154,7 @@ typedef struct DmuControl
 	pg_atomic_uint32 workers_registered;	/* coordinator included */
 
 	pg_atomic_uint64 streak;	/* DmuStreak, packed; any worker */
+	pg_atomic_uint64 streak_since;	/* TimestampTz; who began the streak */
 
 	/*
 	 * The error that ended the cycle: whoever moves error_claimed from 0 to 1
@@ -252,8 +254,8 @@ extern DmuQueueEntry *dmu_queue_claim(DmuQueue *queue, bool from_tail);
 extern DmuQueueEntry *dmu_queue_next_again(DmuQueue *queue, uint32 *from);
 
 /*
- * The streak that stands, that with one more failure, and the end of one of
- * that SQLSTATE.
+ * The streak that stands, that with one more failure, and the end of one that
+ * began with that SQLSTATE.
  */
 extern DmuStreak dmu_queue_streak(DmuControl *control);
 extern DmuStreak dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode,
