@@ -18,6 +18,7 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
+#include "compat.h"
 #include "errors.h"
 #include "history.h"
 #include "launch.h"
@@ -295,6 +296,16 @@ dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result)
 	dsm_detach(cycle.seg);
 }
 
+/* Its pid may be another backend's soon after it has ended. */
+static bool
+coordinator_lives(const DmuControlHead *head)
+{
+	PGPROC	   *proc = BackendPidGetProc(head->coordinator_pid);
+
+	return proc != NULL && dmu_is_background_worker(proc) &&
+		proc->databaseId == head->database;
+}
+
 /*
  * Waits until another session's cycle has ended or "timeout" milliseconds have
  * passed (negative: no limit), which returns true.  With "stop", it is to end.
@@ -309,7 +320,7 @@ follow_running(DmuControlHead *head, int64 timeout, bool stop)
 	DmuWatch	watch;
 
 	dmu_watch_begin(&watch);
-	while (BackendPidGetProc(head->coordinator_pid) != NULL && !timed_out)
+	while (coordinator_lives(head) && !timed_out)
 	{
 		if (control != NULL)
 			dmu_watch_look(&watch, control);
@@ -328,14 +339,15 @@ follow_running(DmuControlHead *head, int64 timeout, bool stop)
 
 /*
  * The result of a cycle that was followed.  False if it must be looked up in
- * the history: its coordinator died, or is of another build.
+ * the history: its coordinator died, is of another build, or has not come so
+ * far as to begin it.
  */
 static bool
 followed_result(DmuControlHead *head, bool timed_out, DmuCycleResult *result)
 {
 	DmuControl *control = dmu_queue_whole(head);
 
-	if (control == NULL)
+	if (control == NULL || head->cycle_id == 0)
 		return false;
 	if (dmu_queue_phase(control) == DMU_PHASE_FINISHED)
 		*result = control->result;

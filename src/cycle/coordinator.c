@@ -203,8 +203,10 @@ begin_cycle(Coordination *c)
 	dmu_queue_set_phase(control, DMU_PHASE_RUNNING);
 	if (aborted > 0)
 		ereport(LOG,
-				(errmsg("datamart_users cycle " INT64_FORMAT ": marked an earlier cycle as aborted",
-						control->head.cycle_id),
+				(errmsg_plural("datamart_users cycle %lld: marked %d earlier cycle as aborted",
+							   "datamart_users cycle %lld: marked %d earlier cycles as aborted",
+							   aborted,
+							   (long long) control->head.cycle_id, aborted),
 				 control->follows_crash ?
 				 errdetail_plural("The server went down during that cycle; %d datamart user that was at work is treated as failed.",
 								  "The server went down during that cycle; %d datamart users that were at work are treated as failed.",
@@ -223,8 +225,10 @@ prioritise(Coordination *c)
 	control->queued_at = GetCurrentTimestamp();
 	dmu_queue_set_phase(control, DMU_PHASE_QUEUED);
 	ereport(LOG,
-			(errmsg("datamart_users cycle " INT64_FORMAT ": found %d datamart users to process (prioritised by relevance)",
-					control->head.cycle_id, control->found),
+			(errmsg_plural("datamart_users cycle %lld: found %d datamart user to process (prioritised by relevance)",
+						   "datamart_users cycle %lld: found %d datamart users to process (prioritised by relevance)",
+						   control->found,
+						   (long long) control->head.cycle_id, control->found),
 			 errdetail("The users table is %s.", control->request.users_name)));
 }
 
@@ -252,8 +256,10 @@ launch_workers(Coordination *c)
 				 errhint("You might need to increase max_worker_processes.")));
 	dmu_queue_set_phase(control, DMU_PHASE_WORKING);
 	ereport(LOG,
-			(errmsg("datamart_users cycle " INT64_FORMAT ": using %d workers for datamart users",
-					control->head.cycle_id, 1 + c->nworkers)));
+			(errmsg_plural("datamart_users cycle %lld: using %d worker for datamart users",
+						   "datamart_users cycle %lld: using %d workers for datamart users",
+						   1 + c->nworkers,
+						   (long long) control->head.cycle_id, 1 + c->nworkers)));
 }
 
 /*
@@ -289,8 +295,8 @@ note_error(Coordination *c, DmuError *error)
 	bool		canceled = (error->sqlerrcode == ERRCODE_QUERY_CANCELED);
 	int			sender = canceled ? dmu_cancel_sender() : 0;
 
-	/* A cancel by the stop flag is no error of its own. */
-	if (canceled && dmu_queue_stop(control) >= DMU_STOP_CANCEL)
+	/* A cancel by the stop flag is no error of a cycle that the history has. */
+	if (canceled && c->begun && dmu_queue_stop(control) >= DMU_STOP_CANCEL)
 		return;
 
 	if (sender != 0)

@@ -262,6 +262,18 @@ handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 }
 
 /*
+ * A failure that may be another worker's doing; whether it is shows when nobody
+ * else works.
+ */
+static bool
+is_doubtful(const DmuWorker *run, const DmuQueueEntry *entry)
+{
+	return entry->turn == DMU_TURN_FIRST &&
+		pg_atomic_read_u32(&run->control->workers_registered) > 1 &&
+		dmu_refresh_may_have_collided(&run->error);
+}
+
+/*
  * One datamart user; false if it has no outcome, or none that is to be
  * counted.
  */
@@ -288,6 +300,8 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 	out_of_time = dmu_timers_end();
 	sender = canceled_by(run, outcome, out_of_time);
 
+	if (outcome == DMU_FAILED && is_doubtful(run, entry))
+		outcome = DMU_DEFERRED;
 	if (outcome == DMU_FAILED &&
 		!(sender != 0 ? handle_cancel(run, entry, sender) :
 		  handle_failure(run, entry, out_of_time, probe)))
@@ -388,8 +402,11 @@ take_turn(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 	if (work_on(run, entry, probe) && dmu_log_every_users > 0 &&
 		++run->done % dmu_log_every_users == 0)
 		ereport(LOG,
-				(errmsg("worker %d: processed " INT64_FORMAT " datamart users (current: datamart user " INT64_FORMAT ")",
-						run->number, run->done, entry->dimension_user_id)));
+				(errmsg_plural("worker %d: processed %lld datamart user (current: datamart user %lld)",
+							   "worker %d: processed %lld datamart users (current: datamart user %lld)",
+							   (unsigned long) run->done, run->number,
+							   (long long) run->done,
+							   (long long) entry->dimension_user_id)));
 	pgstat_report_stat(false);
 	MemoryContextReset(run->context);
 }
@@ -453,18 +470,23 @@ void
 dmu_worker_end(DmuWorker *run)
 {
 	DmuTally	tally = {.total_usec = 0};
+	long long	processed;
 
 	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 	dmu_slot_tally(run->slot, -1, &tally);
+	processed = tally.outcomes[DMU_PROCESSED];
 	if (tally.outcomes[DMU_FAILED] == 0)
 		ereport(LOG,
-				(errmsg("worker %d: completed successfully (" INT64_FORMAT " datamart users processed)",
-						run->number, tally.outcomes[DMU_PROCESSED])));
+				(errmsg_plural("worker %d: completed successfully (%lld datamart user processed)",
+							   "worker %d: completed successfully (%lld datamart users processed)",
+							   (unsigned long) processed, run->number,
+							   processed)));
 	else
 		ereport(LOG,
-				(errmsg("worker %d: completed with failures (" INT64_FORMAT " datamart users processed, " INT64_FORMAT " failed)",
-						run->number, tally.outcomes[DMU_PROCESSED],
-						tally.outcomes[DMU_FAILED])));
+				(errmsg_plural("worker %d: completed with failures (%lld datamart user processed, %lld failed)",
+							   "worker %d: completed with failures (%lld datamart users processed, %lld failed)",
+							   (unsigned long) processed, run->number,
+							   processed, (long long) tally.outcomes[DMU_FAILED])));
 }
 
 void

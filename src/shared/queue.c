@@ -70,6 +70,7 @@ dmu_queue_create(int nslots, Size session_size)
 	pg_atomic_init_u32(&control->stop_told, 0);
 	pg_atomic_init_u32(&control->not_replicated, 0);
 	pg_atomic_init_u64(&control->streak, 0);
+	pg_atomic_init_u64(&control->streak_since, 0);
 
 	for (int i = 0; i < nslots; i++)
 	{
@@ -135,10 +136,7 @@ dmu_queue_is_running(DmuControlHead *head)
 {
 	DmuControl *control = dmu_queue_whole(head);
 
-	if (control == NULL)
-		return head->cycle_id != 0;
-	return dmu_queue_phase(control) >= DMU_PHASE_RUNNING &&
-		dmu_queue_phase(control) < DMU_PHASE_FINISHED;
+	return control == NULL || dmu_queue_phase(control) < DMU_PHASE_FINISHED;
 }
 
 DmuControl *
@@ -251,19 +249,22 @@ dmu_queue_streak(DmuControl *control)
 DmuStreak
 dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode, bool probe)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	uint64		packed = pg_atomic_read_u64(&control->streak);
 	DmuStreak	streak;
 
 	do
 	{
 		streak = unpack_streak(packed);
-		if (streak.sqlerrcode != sqlerrcode)
-			streak = unpack_streak((uint32) sqlerrcode);
+		if (streak.failures == 0)
+			streak.sqlerrcode = sqlerrcode;
 		streak.failures++;
 		if (probe)
 			streak.probes++;
 	} while (!pg_atomic_compare_exchange_u64(&control->streak, &packed,
 											 pack_streak(streak)));
+	if (streak.failures == 1)
+		pg_atomic_write_u64(&control->streak_since, (uint64) now);
 	return streak;
 }
 

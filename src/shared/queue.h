@@ -108,13 +108,14 @@ typedef struct DmuControlHead
 } DmuControlHead;
 
 /*
- * Equal errors in a row, from any worker and without a success between them:
- * do they hit everybody?  A refresh that began before the first of them says
- * nothing of that.
+ * Errors in a row, from any worker and without a success between them: do they
+ * hit everybody?  A refresh that began before the first of them says nothing
+ * of that.  They need not be equal: of a server that goes down, one refresh
+ * loses its connection, and the next ones get none.
  */
 typedef struct DmuStreak
 {
-	int			sqlerrcode;
+	int			sqlerrcode;		/* of the first */
 	int			failures;		/* datamart users */
 	int			probes;			/* those of them taken from the tail */
 } DmuStreak;
@@ -159,6 +160,7 @@ typedef struct DmuControl
 	pg_atomic_uint32 workers_registered;	/* coordinator included */
 
 	pg_atomic_uint64 streak;	/* DmuStreak, packed; any worker */
+	pg_atomic_uint64 streak_since;	/* TimestampTz; who began the streak */
 
 	/*
 	 * The error that ended the cycle: whoever moves error_claimed from 0 to 1
@@ -237,7 +239,7 @@ extern DmuControl *dmu_queue_control(dsm_segment *seg);
  */
 extern DmuControlHead *dmu_queue_attach(dsm_handle handle, dsm_segment **seg);
 
-/* True if the cycle has begun and not ended, as far as this build can tell. */
+/* True if the cycle has not ended, as far as this build can tell. */
 extern bool dmu_queue_is_running(DmuControlHead *head);
 
 /* All of it, or NULL if another build of the library has made it. */
@@ -265,8 +267,8 @@ extern DmuQueueEntry *dmu_queue_claim(DmuQueue *queue, bool from_tail);
 extern DmuQueueEntry *dmu_queue_next_again(DmuQueue *queue, uint32 *from);
 
 /*
- * The streak that stands, that with one more failure, and the end of one of
- * that SQLSTATE.
+ * The streak that stands, that with one more failure, and the end of one that
+ * began with that SQLSTATE.
  */
 extern DmuStreak dmu_queue_streak(DmuControl *control);
 extern DmuStreak dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode,

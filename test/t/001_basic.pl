@@ -78,7 +78,7 @@ like($log,
 	qr/LOG:  datamart_users cycle $cycle: using 2 workers for datamart users/,
 	'log: workers');
 my @progress = $log =~
-  /LOG:  worker (\d): processed (\d+) datamart users \(current: datamart user \d+\)/g;
+  /LOG:  worker (\d): processed (\d+) datamart users? \(current: datamart user \d+\)/g;
 cmp_ok(scalar @progress, '>=', 4, 'log: progress');
 is( scalar(grep { $progress[ 2 * $_ + 1 ] % 10 != 0 } 0 .. $#progress / 2),
 	0, 'log: at every tenth datamart user of a worker');
@@ -86,14 +86,14 @@ like($log,
 	qr/WARNING:  worker [12]: failed to process datamart user $poison: /,
 	'log: the failure');
 my %completed = $log =~
-  /LOG:  worker (\d): (completed (?:successfully|with failures)) \(\d+ datamart users processed/g;
+  /LOG:  worker (\d): (completed (?:successfully|with failures)) \(\d+ datamart users? processed/g;
 is(join(',', sort keys %completed), '1,2', 'log: the end of each worker');
 is(scalar(grep { $_ eq 'completed with failures' } values %completed),
 	1, 'log: one of them had a failure');
 my $done = 0;
 $done += $_
   for $log =~
-  /LOG:  worker \d: completed [a-z ]+ \((\d+) datamart users processed/g;
+  /LOG:  worker \d: completed [a-z ]+ \((\d+) datamart users? processed/g;
 is($done, $processed, 'log: which adds up');
 like(
 	$log,
@@ -108,6 +108,12 @@ is( last_cycle(
 	),
 	"$cycle|completed|t|1000|t|$found|$found|$processed|1|0|0|2|2|t|t|t",
 	'history');
+is( $node->safe_psql('w', <<"SQL"), 't|t|t', 'refresh times by priority');
+SELECT count(*) > 1,
+	   bool_and((SELECT sum(n) FROM unnest(bucket_count) AS n) IS NOT DISTINCT FROM nullif(processed + failed + deferred, 0)),
+	   bool_and(p50 <= p95 AND p95 <= p99 AND p99 <= max_time)
+  FROM datamart_users_cycle_priorities WHERE cycle_id = $cycle
+SQL
 is( $node->safe_psql('w', <<"SQL"), "$found|$processed|1|0|0|t",
 SELECT sum(found), sum(processed), sum(failed), sum(skipped), sum(deferred), bool_and(max_time <= total_time)
 FROM datamart_users_cycle_priorities WHERE cycle_id = $cycle

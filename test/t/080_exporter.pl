@@ -198,6 +198,7 @@ like(
 	$node->safe_psql('w', 'SELECT datamart_users_report()'),
 	qr/\ACycle 1: working since [\d.]+ m?s
   started [\d :+-]+ by \w+
+  called by caller
   users table dwh.dimension_users
   asked for 2 workers
 
@@ -205,7 +206,11 @@ like(
 
     backlog      found  processed     failed    skipped   deferred
           5          5          0          0          0          0
-  5 of the backlog still wait; held by back-off now: 0\z/,
+  5 of the backlog still wait; held by back-off now: 0
+
+Workers .*
+     1 +\d+  refreshing +1  critical +[\d.]+ m?s  process \d+
+     2 +\d+  refreshing +2  critical +[\d.]+ m?s  process \d+\z/,
 	'report of a running cycle');
 is( $node->safe_psql('w', "SELECT detail FROM datamart_users_check() WHERE item = 'locks'"),
 	'2 workers wait for locks of process '
@@ -254,6 +259,14 @@ cmp_ok($metrics->{metric_of('last_cycle_elapsed_seconds')},
 cmp_ok($metrics->{metric_of('last_cycle_p99_seconds')},
 	'>=', $metrics->{metric_of('last_cycle_p50_seconds')},
 	'percentiles are in order');
+cmp_ok($metrics->{metric_of('last_cycle_priority_p99_seconds{priority="critical"}')},
+	'>=', $metrics->{metric_of('last_cycle_priority_p50_seconds{priority="critical"}')},
+	'those of a priority, too');
+is( $node->safe_psql('w', <<'SQL'), '5|t|t|t', 'the histogram of a priority has all of its refreshes');
+SELECT (SELECT sum(n) FROM unnest(p.bucket_count) AS n), p.bucket_count = a.bucket_count, (p.p50, p.p95, p.p99) = (a.p50, a.p95, a.p99), p.p99 <= p.max_time
+  FROM datamart_users_cycle_priorities p
+  JOIN datamart_users_cycle_profiles a USING (cycle_id)
+SQL
 cmp_ok(
 	abs($metrics->{metric_of('last_cycle_finished_timestamp_seconds')} - time),
 	'<', 600, 'it has just ended');
