@@ -22,6 +22,7 @@
 #include "errors.h"
 #include "history.h"
 #include "launch.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "progress.h"
@@ -35,6 +36,7 @@
 #include "utils/timestamp.h"
 #include "watch.h"
 #include "timers.h"
+#include "who.h"
 
 /* How often it looks at a cycle that does not know of it, milliseconds. */
 #define DMU_POLL_INTERVAL 100
@@ -56,6 +58,20 @@ typedef struct OwnCycle
 	BackgroundWorkerHandle *coordinator;
 } OwnCycle;
 
+/* Cancels a cycle of this backend's, and says why; may run while it exits. */
+static void
+cancel_own(DmuControl *control, const char *what, const char *error)
+{
+	char		reason[DMU_ERROR_TEXT_LEN];
+	int			len;
+
+	snprintf(reason, sizeof(reason), "%s, %s%s%s", what, control->identity.who,
+			 error != NULL ? ": " : "", error != NULL ? error : "");
+	len = (int) strlen(reason);
+	reason[pg_mbcliplen(reason, len, len)] = '\0';
+	dmu_queue_cancel(&control->head, reason);
+}
+
 /*
  * on_dsm_detach callback: this backend has nothing more to do with the cycle.
  * If it was to wait for the end, or did not even get the id, there must be
@@ -69,7 +85,10 @@ leave_cycle(dsm_segment *seg, Datum arg)
 
 	if (phase < DMU_PHASE_RUNNING ||
 		(control->request.caller_waits && phase < DMU_PHASE_FINISHED))
-		dmu_queue_request_stop(control, DMU_STOP_CANCEL);
+		cancel_own(control, ClientConnectionLost ?
+				   "canceled because the client of its caller has gone" :
+				   "canceled because the session of its caller was terminated",
+				   NULL);
 }
 
 /*
@@ -177,17 +196,23 @@ warn_not_replicated(DmuControl *control)
 }
 
 /*
- * This backend gives up.  The cycle is told, and gets the time to roll back
- * and to write its history before the error goes on to the client.
+ * This backend gives up, for the error that is just being handled.  The cycle
+ * is told, and gets the time to roll back and to write its history before the
+ * error goes on to the client.
  */
 static void
-abandon_cycle(OwnCycle *cycle)
+abandon_cycle(OwnCycle *cycle, MemoryContext context)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz woken = 0;
+	MemoryContext old_context = MemoryContextSwitchTo(context);
+	ErrorData  *edata = CopyErrorData();
 	pid_t		pid;
 
-	dmu_queue_request_stop(cycle->control, DMU_STOP_CANCEL);
+	cancel_own(cycle->control, "canceled with the statement of its caller",
+			   edata->message);
+	FreeErrorData(edata);
+	MemoryContextSwitchTo(old_context);
 	HOLD_INTERRUPTS();
 	while (GetBackgroundWorkerPid(cycle->coordinator, &pid) != BGWH_STOPPED &&
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
@@ -222,6 +247,8 @@ warn_few_workers(DmuControl *control)
 static void
 follow_cycle(OwnCycle *cycle, const DmuRequest *request, DmuPhase phase)
 {
+	MemoryContext context = CurrentMemoryContext;
+
 	launch_cycle(cycle, request);
 
 	PG_TRY();
@@ -236,7 +263,7 @@ follow_cycle(OwnCycle *cycle, const DmuRequest *request, DmuPhase phase)
 	}
 	PG_CATCH();
 	{
-		abandon_cycle(cycle);
+		abandon_cycle(cycle, context);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -392,7 +419,9 @@ cancel(DmuControlHead *head, dsm_segment *seg)
 		return false;
 
 	check_may_cancel(head);
-	dmu_queue_cancel(head);
+	dmu_queue_cancel(head,
+					 psprintf("canceled by datamart_users_cancel_cycle(), called by %s",
+							  dmu_who_am_i()));
 	if (follow_running(head, DMU_CANCEL_LIMIT, true))
 		ereport(WARNING,
 				(errmsg("cycle " INT64_FORMAT " of datamart_users has not stopped within %d seconds",

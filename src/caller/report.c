@@ -17,8 +17,10 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "ownersql.h"
+#include "parked.h"
 #include "picture.h"
 #include "privilege.h"
+#include "report_workers.h"
 #include "text.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -121,7 +123,7 @@ read_cycle(Reader *reader)
 					   "         round(round(c.processed * 60 / nullif(extract(epoch FROM c.elapsed), 0), 1))::bigint END,"
 					   "       trunc(100.0 * c.processed / nullif(c.processed + c.failed + c.deferred, 0), 2)::text,"
 					   "       p.cycle_id, p.phase, p.done::bigint, " USEC("p.time_left") ","
-					   "       c.users_table"
+					   "       c.users_table, c.session_role::text, c.application_name"
 					   "  FROM %s.datamart_users_cycles c"
 					   "  LEFT JOIN %s.datamart_users_progress p"
 					   "    ON p.cycle_id = c.cycle_id AND c.status = 'running'"
@@ -161,6 +163,8 @@ read_cycle(Reader *reader)
 	picture->done = read_figure(reader, 22);
 	picture->time_left = read_figure(reader, 23);
 	picture->users_table = read_text(reader, 24);
+	picture->session_role = read_text(reader, 25);
+	picture->application_name = read_text(reader, 26);
 	return true;
 }
 
@@ -234,13 +238,20 @@ read_failures(Reader *reader, bool messages)
 					 "SELECT count(*)"
 					 "  FROM %s.datamart_users_cycles c"
 					 "  JOIN %s.datamart_users_failures f USING (users_oid)"
-					 " WHERE c.cycle_id = $1 AND f.next_attempt_at > clock_timestamp()");
+					 " WHERE c.cycle_id = $1 AND f.next_attempt_at > clock_timestamp()"
+					 "   AND " DMU_NOT_PARKED("f"));
 	picture->held = read_figure(reader, 1);
+	(void) read_rows(reader,
+					 "SELECT count(*)"
+					 "  FROM %s.datamart_users_cycles c"
+					 "  JOIN %s.datamart_users_parked p USING (users_oid)"
+					 " WHERE c.cycle_id = $1");
+	picture->parked = read_figure(reader, 1);
 
 	if (!read_rows(reader,
 				   "SELECT f.sqlstate, count(*), min(f.message)"
 				   "  FROM %s.datamart_users_failures f"
-				   " WHERE f.cycle_id = $1"
+				   " WHERE f.cycle_id = $1 AND " DMU_NOT_PARKED("f")
 				   " GROUP BY f.sqlstate"
 				   " ORDER BY count(*) DESC, f.sqlstate"))
 		return;
@@ -329,6 +340,9 @@ read_picture(Oid schema, bool latest, DmuPicture *picture)
 	}
 	dmu_owner_leave(&reader.scope);
 
+	if (found && picture->lives)
+		dmu_report_workers(picture,
+						   dmu_privilege_may_read(schema, "datamart_users_workers"));
 	if (found && picture->message != NULL && !cycles)
 		picture->message_hidden = !dmu_privilege_has_role(picture->role_name);
 	return found;

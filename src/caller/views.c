@@ -32,7 +32,8 @@ PG_FUNCTION_INFO_V1(datamart_users_get_backlog);
 /* What waits in one priority. */
 typedef struct Waiting
 {
-	int64		waiting;		/* datamart users */
+	int64		waiting;		/* datamart users, without those parked */
+	int64		parked;
 	int64		held;			/* those of them under back-off */
 	TimestampTz held_until;		/* the first of those; DT_NOEND if none */
 	TimestampTz oldest_action_at;	/* DT_NOEND if there is none */
@@ -166,6 +167,11 @@ count_waiting(const DmuQueueRow *row, void *arg)
 												  backlog->nfailures,
 												  row->dimension_user_id);
 
+	if (failure != NULL && failure->parked)
+	{
+		waiting->parked++;
+		return;
+	}
 	waiting->waiting++;
 	if (row->has_last_action)
 		waiting->oldest_action_at = Min(waiting->oldest_action_at,
@@ -198,8 +204,8 @@ datamart_users_get_backlog(PG_FUNCTION_ARGS)
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{
 		const Waiting *row = &backlog.priorities[p];
-		Datum		values[6];
-		bool		nulls[6] = {false};
+		Datum		values[7];
+		bool		nulls[7] = {false};
 
 		values[0] = CStringGetTextDatum(warehouse->users_name);
 		values[1] = CStringGetTextDatum(dmu_priority_name((DmuPriority) p));
@@ -207,6 +213,7 @@ datamart_users_get_backlog(PG_FUNCTION_ARGS)
 		values[3] = Int64GetDatum(row->held);
 		values[4] = TimestampTzGetDatum(row->held_until);
 		values[5] = TimestampTzGetDatum(row->oldest_action_at);
+		values[6] = Int64GetDatum(row->parked);
 		nulls[4] = TIMESTAMP_IS_NOEND(row->held_until);
 		nulls[5] = TIMESTAMP_IS_NOEND(row->oldest_action_at);
 		put_row(fcinfo, values, nulls);

@@ -58,8 +58,6 @@ dmu_fill_queue(DmuControl *control, MemoryContext context)
 	Filling		filling = {.control = control,.capacity = 1024};
 	DmuWarehouse *warehouse;
 	DmuBacklog	backlog;
-	int64	   *held;
-	int			nheld;
 
 	dmu_transaction_begin();
 	XactIsoLevel = XACT_REPEATABLE_READ;
@@ -69,8 +67,7 @@ dmu_fill_queue(DmuControl *control, MemoryContext context)
 	dmu_warehouse_lock(warehouse);
 	filling.nfailures = dmu_failures_list(control->request.users,
 										  &filling.failures);
-	held = dmu_failures_held(filling.failures, filling.nfailures, &nheld);
-	dmu_priority_look(warehouse, held, nheld, &backlog);
+	dmu_priority_look(warehouse, filling.failures, filling.nfailures, &backlog);
 	control->backlog = backlog.total;
 	control->max_users =
 		dmu_settings_max_users(control->request.max_users, control->backlog);
@@ -83,7 +80,6 @@ dmu_fill_queue(DmuControl *control, MemoryContext context)
 	dmu_queue_fill(control, filling.entries, filling.nentries);
 	control->found = (int32) filling.nentries;
 	pfree(filling.entries);
-	pfree(held);
 	pfree(filling.failures);
 	dmu_transaction_commit(context);
 }

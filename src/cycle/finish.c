@@ -34,26 +34,6 @@
 #define DMU_LOOK_INTERVAL 500
 #define DMU_STOP_INTERVAL 100
 
-/* A cancel of the coordinator is one of the cycle. */
-static void
-take_cancel(DmuControl *control)
-{
-	DmuError   *error;
-
-	if (!QueryCancelPending)
-		return;
-	QueryCancelPending = false;
-	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
-		return;
-
-	error = palloc(sizeof(DmuError));
-	dmu_error_set(error, ERRCODE_QUERY_CANCELED,
-				  "canceling cycle because its coordinator was canceled",
-				  NULL, NULL);
-	dmu_queue_stop_with_error(control, DMU_STOP_ABORT, error);
-	pfree(error);
-}
-
 /* True if a worker that has been at the same thing for a while waits for us. */
 static bool
 is_in_the_way(DmuControl *control)
@@ -110,7 +90,7 @@ dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 	{
 		bool		stopping;
 
-		take_cancel(control);
+		dmu_trouble_take_cancel(control);
 		CHECK_FOR_INTERRUPTS();
 		stopping = dmu_queue_stop(control) >= DMU_STOP_CANCEL;
 		if (stopping)
@@ -122,7 +102,7 @@ dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 						 WAIT_EVENT_BGWORKER_SHUTDOWN);
 		ResetLatch(MyLatch);
 	}
-	take_cancel(control);
+	dmu_trouble_take_cancel(control);
 	RESUME_CANCEL_INTERRUPTS();
 	MemoryContextDelete(context);
 }
@@ -183,6 +163,8 @@ count_put_off(DmuControl *control)
 	DmuQueueEntry *entry;
 	uint32		position = 0;
 	int			put_off = 0;
+	int			capacity = 64;
+	int64	   *ids = palloc(capacity * sizeof(int64));
 
 	while (queue != NULL &&
 		   (entry = dmu_queue_next_again(queue, &position)) != NULL)
@@ -190,8 +172,16 @@ count_put_off(DmuControl *control)
 		entry->turn = DMU_TURN_OVER;
 		dmu_slot_count(dmu_slot(control, DMU_COORDINATOR),
 					   (DmuPriority) entry->priority, DMU_DEFERRED);
-		put_off++;
+		if (put_off == capacity)
+		{
+			capacity *= 2;
+			ids = repalloc_huge(ids, capacity * sizeof(int64));
+		}
+		ids[put_off++] = entry->dimension_user_id;
 	}
+	if (put_off > 0)
+		dmu_record_put_off(control, ids, put_off);
+	pfree(ids);
 	return put_off;
 }
 
@@ -254,10 +244,17 @@ make_result(DmuControl *control, int put_off, DmuCycleResult *result)
 						result);
 }
 
-/* What the history tells of an error that ended the cycle, NULL if none did. */
+/*
+ * What the history tells of an error that ended the cycle, or of who canceled
+ * it; NULL if nothing did.
+ */
 static const char *
-error_message(const DmuError *error)
+end_message(DmuControl *control, DmuStatus status)
 {
+	const DmuError *error = &control->error;
+
+	if (status == DMU_STATUS_CANCELLED)
+		return dmu_queue_stop_reason(control);
 	if (error->sqlerrcode == 0 || dmu_failure_texts)
 		return error->sqlerrcode == 0 ? NULL : error->message;
 	return psprintf("SQLSTATE %s, its text is not kept",
@@ -285,7 +282,7 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	end.max_users = control->max_users;
 	end.prioritisation_usec = control->queued_at != 0 ?
 		control->queued_at - control->started_at : -1;
-	end.message = error_message(&control->error);
+	end.message = end_message(control, result->status);
 	end.sqlerrcode = control->error.sqlerrcode;
 	end.found_by_priority = control->found_by_priority;
 	end.by_priority = tallies;
@@ -331,11 +328,12 @@ remove_old_history(DmuControl *control)
 }
 
 static void
-log_summary(const DmuCycleResult *result)
+log_summary(DmuControl *control, const DmuCycleResult *result)
 {
 	const int64 *outcomes = result->total.outcomes;
 	char	   *workers = psprintf(ngettext("%d worker", "%d workers", result->workers),
 								   result->workers);
+	const char *message = end_message(control, result->status);
 
 	ereport(LOG,
 			(errmsg_plural("datamart_users cycle %lld: %s, processed %lld of %d datamart user (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
@@ -346,7 +344,8 @@ log_summary(const DmuCycleResult *result)
 						   (long long) outcomes[DMU_FAILED],
 						   (long long) outcomes[DMU_SKIPPED],
 						   (long long) outcomes[DMU_DEFERRED], workers,
-						   (result->finished_at - result->started_at) / 1000000.0)));
+						   (result->finished_at - result->started_at) / 1000000.0),
+			 message != NULL ? errdetail_internal("%s", message) : 0));
 	pfree(workers);
 }
 
@@ -370,7 +369,7 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 	if (control->head.cycle_id != 0)
 	{
 		write_history(control, &result);
-		log_summary(&result);
+		log_summary(control, &result);
 		remove_old_history(control);
 	}
 	RESUME_CANCEL_INTERRUPTS();

@@ -17,11 +17,12 @@
 #include "rehearsal.h"
 
 #include "access/xact.h"
+#include "cancel.h"
 #include "errors.h"
 #include "explain.h"
-#include "executor/spi.h"
 #include "failures.h"
 #include "launch.h"
+#include "lookup.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "priority.h"
@@ -32,7 +33,6 @@
 #include "timers.h"
 #include "transaction.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 typedef struct Rehearsal
@@ -63,15 +63,13 @@ choose(Rehearsal *run)
 	DmuFailure *failures;
 	DmuBacklog	backlog;
 	int			nfailures;
-	int64	   *held;
-	int			nheld;
 
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	dmu_warehouse_lock(run->warehouse);
 	nfailures = dmu_failures_list(run->warehouse->users, &failures);
-	held = dmu_failures_held(failures, nfailures, &nheld);
-	dmu_priority_look(run->warehouse, held, nheld, &backlog);
-	run->result->nheld = backlog.nheld;
+	dmu_priority_look(run->warehouse, failures, nfailures, &backlog);
+	run->result->nheld = backlog.nheld - backlog.nparked;
+	run->result->nparked = backlog.nparked;
 	dmu_priority_run(run->warehouse, &backlog, 1, take_first, run->result);
 }
 
@@ -101,26 +99,8 @@ prepare(Rehearsal *run)
 static void
 look_for_row(Rehearsal *run)
 {
-	const char *users_name = run->warehouse->users_name;
-	Oid			type = INT8OID;
-	Datum		id = Int64GetDatum(run->result->dimension_user_id);
-
 	dmu_transaction_begin();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_execute_with_args(psprintf("SELECT FROM %s WHERE %s OPERATOR(pg_catalog.=) $1",
-									   users_name,
-									   run->warehouse->users_key.quoted),
-							  1, &type, &id, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for a datamart user");
-	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no datamart user " INT64_FORMAT " in %s",
-						run->result->dimension_user_id, users_name),
-				 errhint("datamart_users_queue() shows some that are modified.")));
-	PopActiveSnapshot();
-	SPI_finish();
+	dmu_lookup_require(run->warehouse, run->result->dimension_user_id);
 	dmu_transaction_commit(run->context);
 }
 
@@ -141,6 +121,7 @@ refresh(Rehearsal *run)
 	DmuQueueEntry entry = {.dimension_user_id = run->result->dimension_user_id};
 	DmuOutcome	outcome;
 	DmuLimit	out_of_time;
+	int			sender;
 
 	debug_query_string = dmu_refresh_statement(run->refresher,
 											   entry.dimension_user_id);
@@ -155,7 +136,10 @@ refresh(Rehearsal *run)
 						  &run->error);
 	HOLD_CANCEL_INTERRUPTS();
 	out_of_time = dmu_timers_end();
-	if (outcome == DMU_FAILED)
+	sender = out_of_time == DMU_LIMIT_NONE ? dmu_cancel_sender() : 0;
+	if (outcome == DMU_FAILED && sender != 0)
+		dmu_explain_cancel(&run->error, "refresh was canceled", sender);
+	else if (outcome == DMU_FAILED)
 		dmu_explain_failure(&run->error, out_of_time,
 							dmu_refresh_call_limit(run->refresher));
 	finish_refresh(run, outcome);

@@ -25,7 +25,9 @@
  */
 #include "trouble.h"
 
+#include "cancel.h"
 #include "errors.h"
+#include "explain.h"
 #include "failures.h"
 #include "history.h"
 #include "miscadmin.h"
@@ -243,5 +245,21 @@ dmu_trouble_settle(DmuControl *control)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
+	pfree(error);
+}
+
+void
+dmu_trouble_take_cancel(DmuControl *control)
+{
+	int			sender;
+	DmuError   *error;
+
+	if (!dmu_cancel_take(&sender) ||
+		dmu_queue_stop(control) >= DMU_STOP_CANCEL)
+		return;
+
+	error = palloc(sizeof(DmuError));
+	dmu_explain_cancel(error, DMU_COORDINATOR_CANCELED, sender);
+	dmu_queue_stop_with_error(control, DMU_STOP_ABORT, error);
 	pfree(error);
 }

@@ -35,6 +35,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "who.h"
 
 #define DMU_LIBRARY "datamart_users"
 
@@ -72,6 +73,10 @@ dmu_launch_save_session(DmuControl *control, Size session_size)
 	strlcpy(identity->synchronous_commit,
 			GetConfigOption("synchronous_commit", false, false),
 			sizeof(identity->synchronous_commit));
+	strlcpy(identity->application_name,
+			application_name != NULL ? application_name : "",
+			sizeof(identity->application_name));
+	strlcpy(identity->who, dmu_who_am_i(), sizeof(identity->who));
 	control->caller_pid = MyProcPid;
 
 	memcpy(space, &libraries, sizeof(Size));

@@ -58,6 +58,9 @@ typedef enum DmuWorkerState
 	DMU_WORKER_DONE				/* has left the queue */
 } DmuWorkerState;
 
+/* Room for who somebody is, in words: two roles, a process, an application. */
+#define DMU_WHO_LEN (4 * NAMEDATALEN)
+
 /* Who the caller is; written before the coordinator exists. */
 typedef struct DmuIdentity
 {
@@ -65,6 +68,8 @@ typedef struct DmuIdentity
 	Oid			current_role;
 	int			security_context;
 	char		synchronous_commit[16]; /* the caller's */
+	char		application_name[NAMEDATALEN];
+	char		who[DMU_WHO_LEN];	/* all of it, in words */
 } DmuIdentity;
 
 /* Written by one worker, read by everybody. */
@@ -126,6 +131,7 @@ typedef struct DmuRehearsal
 	int64		usec;			/* what the refresh took, microseconds */
 	int64		nheld;			/* if nobody was: datamart users under
 								 * back-off */
+	int64		nparked;		/* the same: those parked */
 } DmuRehearsal;
 
 typedef struct DmuControl
@@ -162,6 +168,13 @@ typedef struct DmuControl
 	 */
 	pg_atomic_uint32 error_claimed;
 	DmuError	error;
+
+	/*
+	 * Why it was canceled: whoever moves stop_told from 0 to 1 writes it, and
+	 * then sets 2, before it sets the stop flag.
+	 */
+	pg_atomic_uint32 stop_told;
+	char		stop_reason[DMU_ERROR_TEXT_LEN];
 
 	/* The same for the first worker that could not take part. */
 	pg_atomic_uint32 missing_claimed;
@@ -289,8 +302,14 @@ extern void dmu_queue_wake(DmuControlHead *head);
  */
 extern void dmu_queue_wake_again(DmuControlHead *head, TimestampTz *last);
 
-/* The same for a cycle of any build: somebody asks for a cancel. */
-extern void dmu_queue_cancel(DmuControlHead *head);
+/*
+ * Somebody asks for a cancel, of a cycle of any build.  "reason" is for its
+ * history, and that of whoever comes first stays; another build cannot be told.
+ */
+extern void dmu_queue_cancel(DmuControlHead *head, const char *reason);
+
+/* That reason; a constant string where there is none. */
+extern const char *dmu_queue_stop_reason(DmuControl *control);
 
 /*
  * The same, with the error that ends the cycle; if there is one already, that
