@@ -16,6 +16,7 @@ GRANT SELECT ON
 	@extschema@.datamart_users_slowest,
 	@extschema@.datamart_users_failures,
 	@extschema@.datamart_users_contention,
+	@extschema@.datamart_users_seen,
 	@extschema@.datamart_users_metrics,
 	@extschema@.datamart_users_progress,
 	@extschema@.datamart_users_workers,
@@ -27,6 +28,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.datamart_users_get_progress,
 	@extschema@.datamart_users_get_workers,
 	@extschema@.datamart_users_get_backlog,
+	@extschema@.datamart_users_stale,
 	@extschema@.datamart_users_check,
 	@extschema@.datamart_users_report
 TO pg_monitor;

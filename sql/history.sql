@@ -24,7 +24,8 @@ CREATE TABLE @extschema@.datamart_users_cycles (
 	message text,
 	users_oid oid NOT NULL,
 	users_table text NOT NULL,
-	sqlstate text
+	sqlstate text,
+	counted_at timestamptz
 );
 CREATE INDEX datamart_users_cycles_started_at_idx ON @extschema@.datamart_users_cycles (started_at);
 CREATE INDEX datamart_users_cycles_running_idx ON @extschema@.datamart_users_cycles (users_oid) WHERE status = 'running';
@@ -47,6 +48,7 @@ COMMENT ON COLUMN @extschema@.datamart_users_cycles.workers IS 'workers that ran
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.prioritisation_time IS 'time from the start of the cycle''s queries until its queue was filled';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.message IS 'why the cycle ended as it did, where there is something to say (see datamart_users.failure_texts)';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.sqlstate IS 'of the error that ended the cycle';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.counted_at IS 'when the counts were written down: every few seconds while the cycle runs, so those of an aborted cycle may be a little too low; NULL = never';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.users_oid IS 'users table of the datamart; a cycle touches only what belongs to its own';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.users_table IS 'its name, which stays when the table has gone';
 

@@ -304,11 +304,13 @@ dmu_failures_list(Oid users, DmuFailure **failures)
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
 				  "SELECT h.dimension_user_id, max(h.next_attempt_at) > clock_timestamp(),"
-				  "       max(h.next_attempt_at)"
-				  "  FROM (SELECT dimension_user_id, next_attempt_at"
+				  "       max(h.next_attempt_at),"
+				  "       coalesce(max(h.next_attempt_at)"
+				  "                = max(h.next_attempt_at) FILTER (WHERE h.contention), false)"
+				  "  FROM (SELECT dimension_user_id, next_attempt_at, false AS contention"
 				  "          FROM %s.datamart_users_failures WHERE users_oid = $1"
 				  "        UNION ALL"
-				  "        SELECT dimension_user_id, next_attempt_at"
+				  "        SELECT dimension_user_id, next_attempt_at, true"
 				  "          FROM %s.datamart_users_contention WHERE users_oid = $1) AS h"
 				  " GROUP BY h.dimension_user_id ORDER BY h.dimension_user_id",
 				  SPI_OK_SELECT, 1, &oid);
@@ -320,6 +322,7 @@ dmu_failures_list(Oid users, DmuFailure **failures)
 		(*failures)[i].dimension_user_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, i, 1));
 		(*failures)[i].held = DatumGetBool(dmu_owner_value(SPI_tuptable, i, 2));
 		(*failures)[i].next_attempt_at = DatumGetTimestampTz(dmu_owner_value(SPI_tuptable, i, 3));
+		(*failures)[i].contention = DatumGetBool(dmu_owner_value(SPI_tuptable, i, 4));
 	}
 	dmu_owner_leave(&scope);
 	return nfailures;

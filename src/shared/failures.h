@@ -24,6 +24,7 @@ typedef struct DmuFailure
 	int64		dimension_user_id;
 	bool		held;			/* its back-off has not run out */
 	TimestampTz next_attempt_at;
+	bool		contention;		/* that is what holds it until then */
 } DmuFailure;
 
 /*

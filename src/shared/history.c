@@ -104,7 +104,7 @@ end_cycle(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 
 	dmu_owner_run(scope,
 				  "UPDATE %s.datamart_users_cycles"
-				  "   SET status = $2, finished_at = $3, max_users = $4, backlog = $5,"
+				  "   SET status = $2, finished_at = $3, counted_at = $3, max_users = $4, backlog = $5,"
 				  "       found = $6, processed = $7, failed = $8, skipped = $9,"
 				  "       deferred = $10, workers = $11, prioritisation_time = $12,"
 				  "       message = $13, sqlstate = $14"
@@ -129,25 +129,30 @@ end_cycle(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 
 /* What came of each priority that had any datamart users. */
 static void
-insert_priorities(const DmuOwnerScope *scope, const DmuCycleEnd *end)
+save_priorities(const DmuOwnerScope *scope, int64 cycle_id,
+				const int32 *found_by_priority, const DmuTally *by_priority)
 {
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{
-		const DmuTally *tally = &end->by_priority[p];
+		const DmuTally *tally = &by_priority[p];
 		const int64 *outcomes = tally->outcomes;
 
-		if (end->found_by_priority[p] == 0)
+		if (found_by_priority[p] == 0)
 			continue;
 
 		dmu_owner_run(scope,
 					  "INSERT INTO %s.datamart_users_cycle_priorities"
 					  "  (cycle_id, priority, found, processed, failed, skipped, deferred,"
 					  "   total_time, max_time)"
-					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+					  " ON CONFLICT (cycle_id, priority) DO UPDATE"
+					  "   SET processed = excluded.processed, failed = excluded.failed,"
+					  "       skipped = excluded.skipped, deferred = excluded.deferred,"
+					  "       total_time = excluded.total_time, max_time = excluded.max_time",
 					  SPI_OK_INSERT,
-					  DMU_PARAMS(dmu_param_int8(end->result->cycle_id),
+					  DMU_PARAMS(dmu_param_int8(cycle_id),
 								 dmu_param_text(dmu_priority_name((DmuPriority) p)),
-								 dmu_param_int4(end->found_by_priority[p]),
+								 dmu_param_int4(found_by_priority[p]),
 								 dmu_param_int4((int32) outcomes[DMU_PROCESSED]),
 								 dmu_param_int4((int32) outcomes[DMU_FAILED]),
 								 dmu_param_int4((int32) outcomes[DMU_SKIPPED]),
@@ -155,6 +160,35 @@ insert_priorities(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 								 dmu_param_interval(tally->total_usec),
 								 dmu_param_interval(tally->max_usec)));
 	}
+}
+
+void
+dmu_history_save_counts(const DmuCycleCounts *counts)
+{
+	DmuOwnerScope scope;
+	const int64 *outcomes = counts->total->outcomes;
+
+	dmu_owner_enter(&scope);
+	dmu_owner_run(&scope,
+				  "UPDATE %s.datamart_users_cycles"
+				  "   SET counted_at = clock_timestamp(), max_users = $2, backlog = $3,"
+				  "       found = $4, processed = $5, failed = $6, skipped = $7,"
+				  "       deferred = $8, workers = $9, prioritisation_time = $10"
+				  " WHERE cycle_id = $1 AND status = 'running'",
+				  SPI_OK_UPDATE,
+				  DMU_PARAMS(dmu_param_int8(counts->cycle_id),
+							 dmu_param_int4(counts->max_users),
+							 dmu_param_int8(counts->backlog),
+							 dmu_param_int4(counts->found),
+							 dmu_param_int4((int32) outcomes[DMU_PROCESSED]),
+							 dmu_param_int4((int32) outcomes[DMU_FAILED]),
+							 dmu_param_int4((int32) outcomes[DMU_SKIPPED]),
+							 dmu_param_int4((int32) outcomes[DMU_DEFERRED]),
+							 dmu_param_int4(counts->workers),
+							 dmu_param_interval(counts->prioritisation_usec)));
+	save_priorities(&scope, counts->cycle_id, counts->found_by_priority,
+					counts->by_priority);
+	dmu_owner_leave(&scope);
 }
 
 /* Histogram and course of the cycle; empty buckets and the rest are left out. */
@@ -229,7 +263,8 @@ dmu_history_end(const DmuCycleEnd *end)
 
 	dmu_owner_enter(&scope);
 	end_cycle(&scope, end);
-	insert_priorities(&scope, end);
+	save_priorities(&scope, end->result->cycle_id, end->found_by_priority,
+					end->by_priority);
 	insert_profile(&scope, end);
 	insert_slowest(&scope, end);
 
@@ -256,6 +291,12 @@ dmu_history_remove_old(Oid users, int retention)
 	if (retention <= 0)
 		return;
 	dmu_owner_enter(&scope);
+	/* By way of the history, so as not to look at every one of them. */
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_seen s"
+				  " WHERE s.users_oid IN (SELECT c.users_oid FROM %s.datamart_users_cycles c"
+				  "                        WHERE c.users_oid <> $1 AND " NO_USERS_TABLE("c") ")",
+				  SPI_OK_DELETE, 1, params);
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_cycles c"
 				  " WHERE c.started_at < now() - $2 AND c.status <> 'running'"
