@@ -347,6 +347,10 @@ dmu_coordinator_main(Datum main_arg)
 	PG_CATCH();
 	{
 		dmu_error_catch(error, c->context);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("datamart_users cycle " INT64_FORMAT ": could not write its end into the history: %s",
+						c->control->head.cycle_id, error->message)));
 		note_error(c, error);
 		c->control->result.status = DMU_STATUS_FAILED;
 	}

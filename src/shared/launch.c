@@ -244,6 +244,10 @@ dmu_launch_assume_session(DmuControl *control)
 	RestoreGUCState(space + libraries);
 	CommitTransactionCommand();
 
+	/* Not the caller's: nobody is to take this process for his. */
+	SetConfigOption("application_name", "datamart_users", PGC_USERSET,
+					PGC_S_SESSION);
+
 	dmu_transaction_assume(identity->current_role,
 						   identity->security_context | SECURITY_LOCAL_USERID_CHANGE);
 
