@@ -63,12 +63,20 @@ CREATE TABLE @extschema@.datamart_users_cycle_priorities (
 	deferred integer NOT NULL,
 	total_time interval NOT NULL,
 	max_time interval NOT NULL,
+	p50 interval,
+	p95 interval,
+	p99 interval,
+	bucket_upto interval[] NOT NULL DEFAULT '{}',
+	bucket_count bigint[] NOT NULL DEFAULT '{}',
 	PRIMARY KEY (cycle_id, priority)
 );
 
 COMMENT ON TABLE @extschema@.datamart_users_cycle_priorities IS 'History of datamart_users: counts and times of a cycle by priority';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_priorities.total_time IS 'time that workers spent on datamart users of this priority, added up';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_priorities.max_time IS 'time of the longest one';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_priorities.p50 IS 'time that half of the refreshes of this priority did not exceed; at most a quarter too high';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_priorities.bucket_upto IS 'histogram of their times: upper bounds of the buckets that are not empty';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_priorities.bucket_count IS 'histogram of their times: refreshes in each bucket';
 
 CREATE VIEW @extschema@.datamart_users_cycle_priority_rates AS
 	SELECT p.*,

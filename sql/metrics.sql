@@ -40,6 +40,37 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 				   ('all', NULL, NULL)) AS period (period, period_start, cycle_id)
 		 GROUP BY period.period, period.period_start, period.cycle_id,
 				  f.users_table, f.priority
+	), buckets AS (
+		-- Histograms of all cycles of a day, and of all of the history.  An
+		-- empty name stands for all priorities, and the beginning of time for
+		-- all days: so the join below is one by equality, and is left out
+		-- where nobody asks for its columns.
+		SELECT period.period, period.period_start, c.users_table,
+			   whose.priority, least(b.upto, p.max_time) AS upto,
+			   sum(b.refreshes) AS refreshes
+		  FROM @extschema@.datamart_users_cycles c
+		  JOIN @extschema@.datamart_users_cycle_priorities p USING (cycle_id)
+		 CROSS JOIN LATERAL (
+			VALUES ('day', date_trunc('day', c.started_at)),
+				   ('all', '-infinity')) AS period (period, period_start)
+		 CROSS JOIN LATERAL (VALUES (p.priority), ('')) AS whose (priority)
+		 CROSS JOIN LATERAL unnest(p.bucket_upto, p.bucket_count) AS b (upto, refreshes)
+		 WHERE c.status <> 'running'
+		 GROUP BY period.period, period.period_start, c.users_table,
+				  whose.priority, least(b.upto, p.max_time)
+	), ranks AS (
+		SELECT b.*,
+			   sum(b.refreshes) OVER (sorted) AS seen,
+			   sum(b.refreshes) OVER (PARTITION BY b.period, b.period_start, b.users_table, b.priority) AS total
+		  FROM buckets b
+		WINDOW sorted AS (PARTITION BY b.period, b.period_start, b.users_table, b.priority ORDER BY b.upto)
+	), percentiles AS (
+		SELECT r.period, r.period_start, r.users_table, r.priority,
+			   min(r.upto) FILTER (WHERE r.seen >= 0.50 * r.total) AS p50,
+			   min(r.upto) FILTER (WHERE r.seen >= 0.95 * r.total) AS p95,
+			   min(r.upto) FILTER (WHERE r.seen >= 0.99 * r.total) AS p99
+		  FROM ranks r
+		 GROUP BY r.period, r.period_start, r.users_table, r.priority
 	)
 	SELECT s.period, s.period_start, s.cycle_id, s.users_table, s.priority, s.cycles,
 		   s.found, s.processed, s.failed, s.skipped, s.deferred,
@@ -50,10 +81,19 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 				 OVER (PARTITION BY s.period, s.period_start, s.cycle_id, s.users_table), 0), 1) AS share,
 		   s.total_time / nullif(s.processed + s.failed + s.skipped + s.deferred, 0)::double precision AS avg_time,
 		   s.max_time,
-		   profile.p50, profile.p95, profile.p99
+		   coalesce(profile.p50, one.p50, many.p50) AS p50,
+		   coalesce(profile.p95, one.p95, many.p95) AS p95,
+		   coalesce(profile.p99, one.p99, many.p99) AS p99
 	  FROM sums s
 	  LEFT JOIN @extschema@.datamart_users_cycle_profiles profile
-			 ON profile.cycle_id = s.cycle_id AND s.priority IS NULL;
+			 ON profile.cycle_id = s.cycle_id AND s.priority IS NULL
+	  LEFT JOIN @extschema@.datamart_users_cycle_priorities one
+			 ON one.cycle_id = s.cycle_id AND one.priority = s.priority
+	  LEFT JOIN percentiles many
+			 ON many.period = s.period
+			AND many.period_start = coalesce(s.period_start, '-infinity')
+			AND many.users_table = s.users_table
+			AND many.priority = coalesce(s.priority, '');
 
 COMMENT ON VIEW @extschema@.datamart_users_metrics IS 'Times, throughput, success rate and distribution of all ended cycles, by cycle, by day and over all of the history, for each datamart, and there for each priority and for all priorities together';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.period IS 'cycle, day, or all (of the history)';
@@ -69,4 +109,4 @@ COMMENT ON COLUMN @extschema@.datamart_users_metrics.success_rate IS 'percent pr
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.share IS 'percent of the found datamart users that have this priority';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.avg_time IS 'total_time per datamart user with an outcome';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.max_time IS 'time of the longest refresh';
-COMMENT ON COLUMN @extschema@.datamart_users_metrics.p50 IS 'median of the refresh times; p50, p95 and p99 are there for a cycle and all priorities together';
+COMMENT ON COLUMN @extschema@.datamart_users_metrics.p50 IS 'time that half of the refreshes did not exceed; as p95 and p99 at most a quarter too high, over days too, for which histograms are added up';

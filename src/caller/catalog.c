@@ -115,10 +115,10 @@ dmu_catalog_candidate(const char *kinds, const char *column1,
 					  lengthof(types), types, values, NULL);
 	if (SPI_processed > 0)
 		candidate = psprintf("-- %s has the columns %s and %s, and belongs to role %s",
-							 dmu_text_line(dmu_catalog_text(0, 1), 0, false),
-							 dmu_text_line(quote_identifier(column1), 0, false),
-							 dmu_text_line(quote_identifier(column2), 0, false),
-							 dmu_text_line(dmu_catalog_text(0, 2), 0, false));
+							 dmu_text_line(dmu_catalog_text(0, 1), 0),
+							 dmu_text_line(quote_identifier(column1), 0),
+							 dmu_text_line(quote_identifier(column2), 0),
+							 dmu_text_line(dmu_catalog_text(0, 2), 0));
 	dmu_catalog_end(&query);
 	return candidate;
 }

@@ -243,7 +243,7 @@ catch_error(DmuDoctor *doctor, DmuFinding *finding)
 	if (error->detail != NULL)
 		finding->detail = psprintf("%s. %s", error->message, error->detail);
 	finding->hint = error->hint == NULL ? NULL :
-		psprintf("-- %s", dmu_text_line(error->hint, 0, false));
+		psprintf("-- %s", dmu_text_line(error->hint, 0));
 	finding->sqlerrcode = error->sqlerrcode;
 }
 
@@ -281,10 +281,10 @@ put_finding(ReturnSetInfo *rsinfo, const char *item, const DmuFinding *finding)
 
 	values[0] = CStringGetTextDatum(item);
 	values[1] = CStringGetTextDatum(finding->status);
-	values[2] = CStringGetTextDatum(dmu_text_line(finding->detail, 0, false));
+	values[2] = CStringGetTextDatum(dmu_text_line(finding->detail, 0));
 	nulls[3] = finding->hint == NULL;
 	if (finding->hint != NULL)
-		values[3] = CStringGetTextDatum(finding->hint);
+		values[3] = CStringGetTextDatum(dmu_text_sendable(finding->hint));
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

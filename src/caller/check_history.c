@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "ownersql.h"
 #include "privilege.h"
+#include "text.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -212,8 +213,10 @@ dmu_check_locks(DmuDoctor *doctor, DmuFinding *finding)
 		return;
 	}
 	finding->status = "warning";
-	finding->detail = psprintf(INT64_FORMAT " workers wait for locks of process %s",
-							   waiting, blockers);
+	finding->detail = psprintf(ngettext("%s worker waits for locks of process %s",
+										"%s workers wait for locks of process %s",
+										(unsigned long) waiting),
+							   dmu_text_number(waiting), blockers);
 	finding->hint = psprintf("SELECT pid, usename, state, xact_start, query FROM pg_stat_activity WHERE pid IN (%s);", blockers);
 }
 
@@ -264,20 +267,20 @@ dmu_check_contention(DmuDoctor *doctor, DmuFinding *finding)
 {
 	DmuOwnerScope scope;
 	int64		number;
-	char	   *deferrals;
+	int64		deferrals;
 	char	   *since;
 	char	   *sqlstate;
 
 	dmu_owner_enter(&scope);
 	dmu_owner_read_latest(&scope,
-						  "SELECT count(*), max(c.deferrals)::text,"
+						  "SELECT count(*), max(c.deferrals)::bigint,"
 						  "       date_trunc('second', min(c.first_deferred_at))::text,"
 						  "       mode() WITHIN GROUP (ORDER BY c.sqlstate)"
 						  "  FROM %s.datamart_users_contention c"
 						  " WHERE " DMU_OF_DATAMART("c", "$1", "$2"),
 						  DATAMART(doctor));
 	number = first_number(1);
-	deferrals = first_text(doctor, 2);
+	deferrals = number == 0 ? 0 : first_number(2);
 	since = first_text(doctor, 3);
 	sqlstate = first_text(doctor, 4);
 	dmu_owner_leave(&scope);
@@ -288,8 +291,11 @@ dmu_check_contention(DmuDoctor *doctor, DmuFinding *finding)
 		return;
 	}
 	finding->status = "warning";
-	finding->detail = psprintf("datamart users whose procedure kept colliding: " INT64_FORMAT ", up to %s cycles in a row, since %s; most frequent SQLSTATE: %s",
-							   number, deferrals, since, sqlstate);
+	finding->detail = psprintf(ngettext("datamart users whose procedure kept colliding: " INT64_FORMAT ", in %s cycle, since %s; most frequent SQLSTATE: %s",
+										"datamart users whose procedure kept colliding: " INT64_FORMAT ", in up to %s cycles in a row, since %s; most frequent SQLSTATE: %s",
+										(unsigned long) deferrals),
+							   number, dmu_text_number(deferrals), since,
+							   sqlstate);
 	finding->hint = psprintf("SELECT sqlstate, count(*), max(deferrals) AS deferrals, min(dimension_user_id) AS for_example, min(message) AS message FROM %s.datamart_users_contention%s GROUP BY sqlstate ORDER BY count(*) DESC;",
 							 own_schema(doctor), of_datamart(doctor));
 }
@@ -332,7 +338,10 @@ dmu_check_history(DmuDoctor *doctor, DmuFinding *finding)
 	cycles = first_number(1);
 	dmu_owner_leave(&scope);
 
-	finding->detail = psprintf(INT64_FORMAT " cycles in %s, kept for %s", cycles,
+	finding->detail = psprintf(ngettext("%s cycle in %s, kept for %s",
+										"%s cycles in %s, kept for %s",
+										(unsigned long) cycles),
+							   dmu_text_number(cycles),
 							   TextDatumGetCString(DirectFunctionCall1(pg_size_pretty,
 																	   Int64GetDatum(bytes))),
 							   strcmp(retention, "0") == 0 ? "ever" : retention);

@@ -228,18 +228,25 @@ dmu_check_facts_partitions(DmuDoctor *doctor, DmuFinding *finding)
 {
 	const char *name = doctor->warehouse.facts_name;
 	int			nwithout = list_length(doctor->partitions_without);
+	char	   *all_have = doctor->npartitions == 1 ?
+	pstrdup("the only partition has the index") :
+	psprintf("all %d partitions have the index", doctor->npartitions);
 
 	if (!OidIsValid(doctor->warehouse.facts))
 		finding->detail = "not looked at, for want of a facts table";
 	else if (!doctor->facts_partitioned)
 		finding->detail = psprintf("%s is not partitioned", name);
 	else if (!doctor->has_facts_index)
-		finding->detail = psprintf("%d partitions, see facts index",
+		finding->detail = psprintf(ngettext("%d partition, see facts index",
+											"%d partitions, see facts index",
+											doctor->npartitions),
 								   doctor->npartitions);
 	else if (nwithout > 0)
 	{
 		finding->status = "warning";
-		finding->detail = psprintf("%d of %d partitions lack the index on (%s): %s",
+		finding->detail = psprintf(ngettext("%d of %d partitions lacks the index on (%s): %s",
+											"%d of %d partitions lack the index on (%s): %s",
+											nwithout),
 								   nwithout, doctor->npartitions,
 								   facts_columns(doctor),
 								   dmu_catalog_list(doctor->partitions_without, false));
@@ -248,13 +255,12 @@ dmu_check_facts_partitions(DmuDoctor *doctor, DmuFinding *finding)
 	else if (!doctor->facts_index_attached && !doctor->has_foreign_partition)
 	{
 		finding->status = "warning";
-		finding->detail = psprintf("all %d partitions have the index, but %s has not: new partitions will come without it",
-								   doctor->npartitions, name);
+		finding->detail = psprintf("%s, but %s has not: new partitions will come without it",
+								   all_have, name);
 		finding->hint = doctor->facts_index_statements;
 	}
 	else
-		finding->detail = psprintf("all %d partitions have the index",
-								   doctor->npartitions);
+		finding->detail = all_have;
 }
 
 void

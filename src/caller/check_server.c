@@ -87,7 +87,9 @@ dmu_check_worker_slots(DmuDoctor *doctor, DmuFinding *finding)
 	int			taken = count_workers(list_own_workers(), &parallel);
 	int			available = Max(max_worker_processes - taken, 0);
 
-	finding->detail = psprintf("%d of %d slots are free, a cycle asks for %d%s",
+	finding->detail = psprintf(ngettext("%d of %d slots is free, a cycle asks for %d%s",
+										"%d of %d slots are free, a cycle asks for %d%s",
+										available),
 							   available, max_worker_processes, wanted,
 							   parallel == 0 ? "" :
 							   psprintf(" (parallel queries have %d)", parallel));

@@ -127,7 +127,10 @@ dmu_check_statistics(DmuDoctor *doctor, DmuFinding *finding)
 	if (never == NIL && stale == NIL)
 	{
 		finding->detail = all == NIL ? "not looked at, for want of tables" :
-			psprintf("up to date for %d tables and partitions", list_length(all));
+			psprintf(ngettext("up to date for %d table",
+							  "up to date for %d tables and partitions",
+							  list_length(all)),
+					 list_length(all));
 		return;
 	}
 

@@ -33,7 +33,7 @@ describe_relation(Oid relation, const char *name)
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
 	Form_pg_class form;
 	const char *kind = "a table";
-	const char *rows = "an unknown number of";
+	const char *rows = "an unknown number of rows";
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", relation);
@@ -47,9 +47,11 @@ describe_relation(Oid relation, const char *name)
 	else if (form->relkind == RELKIND_FOREIGN_TABLE)
 		kind = "a foreign table";
 	if (form->reltuples >= 0 && form->relkind != RELKIND_VIEW)
-		rows = psprintf("about %s", dmu_text_number((int64) form->reltuples));
+		rows = psprintf(ngettext("about %s row", "about %s rows",
+								 (unsigned long) form->reltuples),
+						dmu_text_number((int64) form->reltuples));
 	ReleaseSysCache(tuple);
-	return psprintf("%s, %s with %s rows", name, kind, rows);
+	return psprintf("%s, %s with %s", name, kind, rows);
 }
 
 void

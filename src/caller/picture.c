@@ -3,20 +3,24 @@
  * picture.c
  *		One cycle on one screen, drawn from figures: at most 80 columns wide.
  *
- *		Most encodings have no block characters, so everything is drawn in
- *		ASCII as well.  This file reads no table and asks for no right.
+ *		This file reads no table and asks for no right.
  *
  *-------------------------------------------------------------------------
  */
 #include "picture.h"
 
-#include "lib/stringinfo.h"
+#include "canvas.h"
+#include "mb/pg_wchar.h"
 #include "text.h"
 
 /* Columns of the bars. */
 #define PROGRESS_WIDTH 46
 #define PRIORITY_WIDTH 12
 #define HISTOGRAM_WIDTH 54
+#define HISTOGRAM_BESIDE 20
+
+/* What a line of the histogram has left of its bar. */
+#define HISTOGRAM_LEFT 24
 
 #define HISTOGRAM_LINES 7
 
@@ -47,81 +51,6 @@ static const int64 coarse_scale[] = {
 };
 static const int64 *const scales[] = {fine_scale, medium_scale, coarse_scale};
 
-/* Where the lines are collected. */
-typedef struct Canvas
-{
-	StringInfoData text;
-	bool		blocks;
-} Canvas;
-
-static bool
-is_known(int64 figure)
-{
-	return figure != DMU_UNKNOWN;
-}
-
-static const char *
-number(int64 figure)
-{
-	return is_known(figure) ? dmu_text_number(figure) : "-";
-}
-
-static const char *
-duration(int64 usec)
-{
-	return is_known(usec) ? dmu_text_duration(usec) : "-";
-}
-
-/* Ends the line, without blanks before its end. */
-static void
-end_line(Canvas *canvas)
-{
-	StringInfo	text = &canvas->text;
-
-	while (text->len > 0 && text->data[text->len - 1] == ' ')
-		text->data[--text->len] = '\0';
-	appendStringInfoChar(text, '\n');
-}
-
-/* Adds a part of an enumeration that began at "start". */
-static void
-enumerate(Canvas *canvas, int start, const char *part)
-{
-	if (canvas->text.len > start)
-		appendStringInfoString(&canvas->text, ", ");
-	appendStringInfoString(&canvas->text, part);
-}
-
-/*
- * A bar of which "part" is filled in, of "width" characters where "whole" is
- * "most".  What is not nothing has a character, and what is not all lacks one.
- */
-static void
-draw_bar(Canvas *canvas, int64 part, int64 whole, int64 most, int width)
-{
-	int64		length;
-	int64		filled;
-
-	if (most <= 0 || whole < 0)
-		return;
-	length = (width * whole + most - 1) / most;
-	if (part >= whole)
-		filled = length;
-	else if (length == 1)
-		filled = 2 * part >= whole ? 1 : 0;
-	else
-		filled = Min((length * part + whole - 1) / whole, length - 1);
-
-	for (int64 i = 0; i < length; i++)
-	{
-		if (canvas->blocks)
-			appendStringInfoString(&canvas->text,
-								   i < filled ? "\342\226\210" : "\342\226\221");
-		else
-			appendStringInfoChar(&canvas->text, i < filled ? '#' : '.');
-	}
-}
-
 /* What became of it, in the first line. */
 static char *
 describe_end(const DmuPicture *picture)
@@ -129,103 +58,107 @@ describe_end(const DmuPicture *picture)
 	const char *how = picture->status;
 
 	if (picture->lives)
-		return psprintf("%s since %s", picture->phase, duration(picture->since));
+		return psprintf("%s since %s", picture->phase, dmu_canvas_duration(picture->since));
 	if (strcmp(how, "running") == 0)
 		return pstrdup("left running when it died, the next cycle will mark it as aborted");
 	if (strcmp(how, "aborted") == 0)
 		return pstrdup(how);
 	if (strcmp(how, "time_limit") == 0)
 		how = "stopped at its time limit";
-	return psprintf("%s after %s", how, duration(picture->elapsed));
+	return psprintf("%s after %s", how, dmu_canvas_duration(picture->elapsed));
 }
 
 static void
-draw_request(Canvas *canvas, const DmuPicture *picture)
+draw_request(DmuCanvas *canvas, const DmuPicture *picture)
 {
 	StringInfo	text = &canvas->text;
 	int			start;
 
 	appendStringInfoString(text, "  asked for ");
 	start = text->len;
-	if (is_known(picture->max_users))
-		enumerate(canvas, start, psprintf("up to %s datamart users",
-										  number(picture->max_users)));
-	if (is_known(picture->workers_requested))
+	if (dmu_canvas_is_known(picture->max_users))
+		dmu_canvas_enumerate(canvas, start, psprintf(ngettext("up to %s datamart user",
+															  "up to %s datamart users",
+															  (unsigned long) picture->max_users),
+													 dmu_canvas_number(picture->max_users)));
+	if (dmu_canvas_is_known(picture->workers_requested))
 	{
-		enumerate(canvas, start, psprintf(INT64_FORMAT " %s",
-										  picture->workers_requested,
-										  picture->workers_requested == 1 ?
-										  "worker" : "workers"));
-		if (is_known(picture->workers) && is_known(picture->found) &&
+		dmu_canvas_enumerate(canvas, start, psprintf(ngettext("%s worker", "%s workers",
+															  (unsigned long) picture->workers_requested),
+													 dmu_canvas_number(picture->workers_requested)));
+		if (dmu_canvas_is_known(picture->workers) && dmu_canvas_is_known(picture->found) &&
 			picture->workers < picture->workers_requested &&
 			picture->workers < picture->found)
 			appendStringInfo(text, " (got " INT64_FORMAT ")", picture->workers);
 	}
-	if (is_known(picture->time_limit))
-		enumerate(canvas, start, psprintf("at most %s",
-										  duration(picture->time_limit)));
+	if (dmu_canvas_is_known(picture->time_limit))
+		dmu_canvas_enumerate(canvas, start, psprintf("at most %s",
+													 dmu_canvas_duration(picture->time_limit)));
 	appendStringInfoChar(text, '\n');
 }
 
 static void
-draw_progress_bar(Canvas *canvas, const DmuPicture *picture)
+draw_progress_bar(DmuCanvas *canvas, const DmuPicture *picture)
 {
 	appendStringInfoString(&canvas->text, "  [");
-	draw_bar(canvas, picture->done, picture->found, picture->found,
-			 PROGRESS_WIDTH);
+	(void) dmu_canvas_bar(canvas, picture->done, picture->found, picture->found,
+						  PROGRESS_WIDTH);
 	appendStringInfo(&canvas->text, "] " INT64_FORMAT " %%",
 					 100 * picture->done / picture->found);
-	if (is_known(picture->time_left))
+	if (dmu_canvas_is_known(picture->time_left))
 		appendStringInfo(&canvas->text, ", about %s left",
-						 duration(picture->time_left));
+						 dmu_canvas_duration(picture->time_left));
 	appendStringInfoString(&canvas->text, "\n\n");
 }
 
 static void
-draw_outcomes(Canvas *canvas, const DmuPicture *picture)
+draw_outcomes(DmuCanvas *canvas, const DmuPicture *picture)
 {
 	StringInfo	text = &canvas->text;
 	int			start;
 
 	appendStringInfoString(text, "    backlog      found  processed     failed    skipped   deferred\n");
-	appendStringInfo(text, "%11s%11s", number(picture->backlog), number(picture->found));
+	appendStringInfo(text, "%11s%11s", dmu_canvas_number(picture->backlog), dmu_canvas_number(picture->found));
 	for (int o = 0; o < DMU_NOUTCOMES; o++)
-		appendStringInfo(text, "%11s", number(picture->outcomes[o]));
+		appendStringInfo(text, "%11s", dmu_canvas_number(picture->outcomes[o]));
 	appendStringInfoChar(text, '\n');
 
-	if (is_known(picture->found) && picture->found > 0 && !picture->lives)
+	if (dmu_canvas_is_known(picture->found) && picture->found > 0 && !picture->lives)
 	{
 		appendStringInfoString(text, "  ");
 		start = text->len;
-		if (is_known(picture->users_per_minute))
-			enumerate(canvas, start, psprintf("%s processed a minute",
-											  number(picture->users_per_minute)));
+		if (dmu_canvas_is_known(picture->users_per_minute))
+			dmu_canvas_enumerate(canvas, start, psprintf("%s processed a minute",
+														 dmu_canvas_number(picture->users_per_minute)));
 		if (picture->success_rate != NULL)
-			enumerate(canvas, start, psprintf("%s %% succeeded",
-											  picture->success_rate));
-		if (is_known(picture->prioritisation_time))
-			enumerate(canvas, start, psprintf("queue filled in %s",
-											  duration(picture->prioritisation_time)));
-		end_line(canvas);
+			dmu_canvas_enumerate(canvas, start, psprintf("%s %% succeeded",
+														 picture->success_rate));
+		if (dmu_canvas_is_known(picture->prioritisation_time))
+			dmu_canvas_enumerate(canvas, start, psprintf("queue filled in %s",
+														 dmu_canvas_duration(picture->prioritisation_time)));
+		dmu_canvas_end_line(canvas);
 	}
 
-	if (is_known(picture->backlog))
+	if (dmu_canvas_is_known(picture->backlog))
 	{
 		int64		waiting = picture->backlog;
 
-		if (is_known(picture->outcomes[DMU_PROCESSED]))
+		if (dmu_canvas_is_known(picture->outcomes[DMU_PROCESSED]))
 			waiting -= picture->outcomes[DMU_PROCESSED];
-		if (is_known(picture->outcomes[DMU_SKIPPED]))
+		if (dmu_canvas_is_known(picture->outcomes[DMU_SKIPPED]))
 			waiting -= picture->outcomes[DMU_SKIPPED];
 		if (waiting >= 0)
-			appendStringInfo(text, "  %s of the backlog still wait; held by back-off now: %s\n",
-							 number(waiting), number(picture->held));
+			appendStringInfo(text,
+							 ngettext("  %s of the backlog still waits; held by back-off now: %s\n",
+									  "  %s of the backlog still wait; held by back-off now: %s\n",
+									  (unsigned long) waiting),
+							 dmu_canvas_number(waiting), dmu_canvas_number(picture->held));
 	}
 }
 
 /* What was asked, and what came of it. */
 static void
-draw_head(Canvas *canvas, const DmuPicture *picture)
+draw_head(DmuCanvas *canvas, const DmuPicture *picture)
 {
 	StringInfo	text = &canvas->text;
 
@@ -235,20 +168,20 @@ draw_head(Canvas *canvas, const DmuPicture *picture)
 		appendStringInfoString(text, "  (the message is for those who may read datamart_users_cycles)\n");
 	else if (picture->message != NULL)
 		appendStringInfo(text, "  %s\n",
-						 dmu_text_line(picture->message, 78, !canvas->blocks));
+						 dmu_text_line(picture->message, 78));
 	appendStringInfo(text, "  started %s by %s\n", picture->started_at,
-					 dmu_text_line(picture->role_name, 40, !canvas->blocks));
+					 dmu_text_line(picture->role_name, 40));
 	appendStringInfo(text, "  users table %s\n",
-					 dmu_text_line(picture->users_table, 66, !canvas->blocks));
+					 dmu_text_line(picture->users_table, 66));
 	draw_request(canvas, picture);
 	appendStringInfoChar(text, '\n');
-	if (picture->lives && is_known(picture->found) && picture->found > 0)
+	if (picture->lives && dmu_canvas_is_known(picture->found) && picture->found > 0)
 		draw_progress_bar(canvas, picture);
 	draw_outcomes(canvas, picture);
 }
 
 static void
-draw_priorities(Canvas *canvas, const DmuPicture *picture)
+draw_priorities(DmuCanvas *canvas, const DmuPicture *picture)
 {
 	int64		most = 0;
 
@@ -263,11 +196,11 @@ draw_priorities(Canvas *canvas, const DmuPicture *picture)
 		int64		average = p->done > 0 ? p->total_usec / p->done : DMU_UNKNOWN;
 
 		appendStringInfo(&canvas->text, "  %-10s%11s%11s%9s%11s%12s  ", p->name,
-						 number(p->found), number(p->processed),
-						 number(p->failed), duration(average),
-						 duration(p->max_usec));
-		draw_bar(canvas, p->processed, p->found, most, PRIORITY_WIDTH);
-		end_line(canvas);
+						 dmu_canvas_number(p->found), dmu_canvas_number(p->processed),
+						 dmu_canvas_number(p->failed), dmu_canvas_duration(average),
+						 dmu_canvas_duration(p->max_usec));
+		(void) dmu_canvas_bar(canvas, p->processed, p->found, most, PRIORITY_WIDTH);
+		dmu_canvas_end_line(canvas);
 	}
 }
 
@@ -282,14 +215,53 @@ find_bound(const int64 *bounds, int64 usec)
 	return i;
 }
 
+static bool
+has_percentiles(const DmuPicture *picture)
+{
+	for (int i = 0; i < picture->npriorities; i++)
+	{
+		if (dmu_canvas_is_known(picture->priorities[i].p50))
+			return true;
+	}
+	return false;
+}
+
 /*
- * The histogram, in at most seven lines: with the finest of three scales for
+ * One of the lines beside the histogram: their heading is number 0, and then
+ * there is one for each priority.
+ */
+static void
+draw_percentiles(DmuCanvas *canvas, const DmuPicture *picture, int line,
+				 int64 blanks)
+{
+	const DmuPicturePriority *p;
+
+	if (line > picture->npriorities)
+		return;
+	appendStringInfoSpaces(&canvas->text, (int) blanks);
+	if (line == 0)
+	{
+		appendStringInfo(&canvas->text, "  %-10s%8s%8s%8s", "", "half", "95 %", "99 %");
+		return;
+	}
+	p = &picture->priorities[line - 1];
+	appendStringInfo(&canvas->text, "  %-10s%8s%8s%8s", p->name,
+					 dmu_canvas_short_duration(p->p50), dmu_canvas_short_duration(p->p95),
+					 dmu_canvas_short_duration(p->p99));
+}
+
+/*
+ * The histogram, with the percentiles by priority on its right side, in at most
+ * seven lines: with the finest of three scales for
  * which that is enough.  If even the coarsest takes more, what is fastest goes
  * together.
  */
 static void
-draw_histogram(Canvas *canvas, const DmuPicture *picture)
+draw_histogram(DmuCanvas *canvas, const DmuPicture *picture)
 {
+	bool		by_priority = has_percentiles(picture);
+	int			width = by_priority ? HISTOGRAM_BESIDE : HISTOGRAM_WIDTH;
+	int			drawn;
 	const int64 *bounds;
 	int64		sums[HISTOGRAM_LINES] = {0};
 	int64		most = 0;
@@ -320,58 +292,34 @@ draw_histogram(Canvas *canvas, const DmuPicture *picture)
 	for (int line = 0; line <= last - first; line++)
 	{
 		appendStringInfo(&canvas->text, "  %s %-7s%*s  ",
-						 canvas->blocks ? "\342\211\244" : "<=",
-						 duration(bounds[first + line]),
-						 canvas->blocks ? 11 : 10, number(sums[line]));
-		draw_bar(canvas, sums[line], sums[line], most, HISTOGRAM_WIDTH);
-		end_line(canvas);
+						 canvas->at_most,
+						 dmu_canvas_duration(bounds[first + line]),
+						 12 - pg_mbstrlen(canvas->at_most), dmu_canvas_number(sums[line]));
+		drawn = dmu_canvas_bar(canvas, sums[line], sums[line], most, width);
+		if (by_priority)
+			draw_percentiles(canvas, picture, line, width - drawn);
+		dmu_canvas_end_line(canvas);
 	}
-}
-
-/* One character for each sample, higher for more; a blank for nothing at all. */
-static void
-draw_sparkline(Canvas *canvas, const DmuPicture *picture)
-{
-	static const char *const block_levels[] = {
-		"\342\226\201", "\342\226\202", "\342\226\203", "\342\226\204",
-		"\342\226\205", "\342\226\206", "\342\226\207", "\342\226\210"
-	};
-	static const char ascii_levels[] = ".:-=+*#@";
-	int64		most = 0;
-
-	appendStringInfoString(&canvas->text, "  ");
-	for (int i = 0; i < picture->nsamples; i++)
-		most = Max(most, picture->samples[i]);
-	for (int i = 0; i < picture->nsamples; i++)
+	if (!by_priority)
+		return;
+	for (int line = last - first + 1; line <= picture->npriorities; line++)
 	{
-		int64		sample = picture->samples[i];
-		int			level;
-
-		if (sample <= 0)
-		{
-			appendStringInfoChar(&canvas->text, ' ');
-			continue;
-		}
-		level = (int) ((8 * sample + most - 1) / most) - 1;
-		if (canvas->blocks)
-			appendStringInfoString(&canvas->text, block_levels[level]);
-		else
-			appendStringInfoChar(&canvas->text, ascii_levels[level]);
+		draw_percentiles(canvas, picture, line, HISTOGRAM_LEFT + width);
+		dmu_canvas_end_line(canvas);
 	}
-	end_line(canvas);
 }
 
 /* How the work was spread: over priorities, refresh times, and the cycle. */
 static void
-draw_profile(Canvas *canvas, const DmuPicture *picture)
+draw_profile(DmuCanvas *canvas, const DmuPicture *picture)
 {
 	draw_priorities(canvas, picture);
 
 	if (picture->nbuckets > 0)
 	{
 		appendStringInfo(&canvas->text, "\nRefresh times: half within %s, 95 %% within %s, 99 %% within %s\n",
-						 duration(picture->p50), duration(picture->p95),
-						 duration(picture->p99));
+						 dmu_canvas_duration(picture->p50), dmu_canvas_duration(picture->p95),
+						 dmu_canvas_duration(picture->p99));
 		draw_histogram(canvas, picture);
 	}
 
@@ -379,14 +327,16 @@ draw_profile(Canvas *canvas, const DmuPicture *picture)
 	if (picture->nsamples >= 3)
 	{
 		appendStringInfo(&canvas->text, "\nDatamart users per second over the cycle, a column is %s, the highest %s\n",
-						 duration(picture->sample_width), picture->highest);
-		draw_sparkline(canvas, picture);
+						 dmu_canvas_duration(picture->sample_width), picture->highest);
+		appendStringInfoString(&canvas->text, "  ");
+		dmu_canvas_levels(canvas, picture->samples, picture->nsamples);
+		dmu_canvas_end_line(canvas);
 	}
 }
 
 /* What needs a second look: failures, and the slowest. */
 static void
-draw_tail(Canvas *canvas, const DmuPicture *picture)
+draw_tail(DmuCanvas *canvas, const DmuPicture *picture)
 {
 	StringInfo	text = &canvas->text;
 	bool		too_many = picture->nkinds > DMU_PICTURE_KINDS;
@@ -400,10 +350,10 @@ draw_tail(Canvas *canvas, const DmuPicture *picture)
 	{
 		const DmuPictureKind *kind = &picture->kinds[i];
 
-		appendStringInfo(text, "  %s%9s  %s", kind->sqlstate, number(kind->number),
+		appendStringInfo(text, "  %s%9s  %s", kind->sqlstate, dmu_canvas_number(kind->number),
 						 kind->message == NULL ? "" :
-						 dmu_text_line(kind->message, 62, !canvas->blocks));
-		end_line(canvas);
+						 dmu_text_line(kind->message, 62));
+		dmu_canvas_end_line(canvas);
 	}
 	if (too_many)
 		appendStringInfo(text, "  and %d other SQLSTATEs\n", picture->nkinds - nkinds);
@@ -415,23 +365,22 @@ draw_tail(Canvas *canvas, const DmuPicture *picture)
 		const DmuPictureSlow *slow = &picture->slowest[i];
 
 		appendStringInfo(text, "  %12s  %-10s%12s  %s\n",
-						 is_known(slow->dimension_user_id) ?
+						 dmu_canvas_is_known(slow->dimension_user_id) ?
 						 psprintf(INT64_FORMAT, slow->dimension_user_id) : "-",
-						 slow->priority, duration(slow->usec), slow->outcome);
+						 slow->priority, dmu_canvas_duration(slow->usec), slow->outcome);
 	}
 }
 
 char	   *
-dmu_picture_draw(const DmuPicture *picture, bool blocks)
+dmu_picture_draw(const DmuPicture *picture)
 {
-	Canvas		canvas = {.blocks = blocks};
+	DmuCanvas  *canvas = dmu_canvas_make();
 
-	initStringInfo(&canvas.text);
-	draw_head(&canvas, picture);
-	draw_profile(&canvas, picture);
-	draw_tail(&canvas, picture);
+	draw_head(canvas, picture);
+	draw_profile(canvas, picture);
+	draw_tail(canvas, picture);
 
 	/* Lines are divided by line breaks, not ended by them. */
-	canvas.text.data[--canvas.text.len] = '\0';
-	return canvas.text.data;
+	canvas->text.data[--canvas->text.len] = '\0';
+	return canvas->text.data;
 }

@@ -10,8 +10,7 @@
 
 #include "datamart_users.h"
 
-/* A figure that nobody knows, shown as "-" or left out. */
-#define DMU_UNKNOWN PG_INT64_MIN
+#include "canvas.h"
 
 /* The lines that a list takes at the most. */
 #define DMU_PICTURE_KINDS 3
@@ -27,6 +26,9 @@ typedef struct DmuPicturePriority
 	int64		done;			/* with any outcome */
 	int64		total_usec;
 	int64		max_usec;
+	int64		p50;
+	int64		p95;
+	int64		p99;
 } DmuPicturePriority;
 
 /* Failures of one SQLSTATE; "message" is NULL if it is not to be shown. */
@@ -101,9 +103,9 @@ typedef struct DmuPicture
 } DmuPicture;
 
 /*
- * The lines, palloc'd; in plain ASCII where "blocks" is false, which must be
- * so where the database or the client has another encoding than UTF8.
+ * The lines, palloc'd; with block characters in the bars where the encodings of
+ * database and client have them.
  */
-extern char *dmu_picture_draw(const DmuPicture *picture, bool blocks);
+extern char *dmu_picture_draw(const DmuPicture *picture);
 
 #endif							/* DMU_PICTURE_H */

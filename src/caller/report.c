@@ -16,7 +16,6 @@
 #include "adopt.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "mb/pg_wchar.h"
 #include "ownersql.h"
 #include "picture.h"
 #include "privilege.h"
@@ -173,7 +172,8 @@ read_priorities(Reader *reader)
 	if (!read_rows(reader,
 				   "SELECT p.priority, p.found::bigint, p.processed::bigint, p.failed::bigint,"
 				   "       p.processed::bigint + p.failed + p.skipped + p.deferred,"
-				   "       " USEC("p.total_time") ", " USEC("p.max_time")
+				   "       " USEC("p.total_time") ", " USEC("p.max_time") ","
+				   "       " USEC("p.p50") ", " USEC("p.p95") ", " USEC("p.p99")
 				   "  FROM %s.datamart_users_cycle_priorities p"
 				   " WHERE p.cycle_id = $1"
 				   " ORDER BY array_position('{critical,high,medium,historical,low,lowest}'::text[], p.priority)"))
@@ -191,6 +191,9 @@ read_priorities(Reader *reader)
 		priority->done = read_figure(reader, 5);
 		priority->total_usec = read_figure(reader, 6);
 		priority->max_usec = read_figure(reader, 7);
+		priority->p50 = read_figure(reader, 8);
+		priority->p95 = read_figure(reader, 9);
+		priority->p99 = read_figure(reader, 10);
 	}
 }
 
@@ -338,7 +341,7 @@ describe_none(const DmuPicture *picture)
 	if (picture->cycle_id == DMU_UNKNOWN)
 		return pstrdup("There was no cycle yet.");
 	return psprintf("There was no cycle of %s yet; the latest of another datamart is cycle " INT64_FORMAT ".",
-					dmu_text_line(picture->users_table, 0, false),
+					dmu_text_line(picture->users_table, 0),
 					picture->cycle_id);
 }
 
@@ -346,9 +349,6 @@ Datum
 datamart_users_report(PG_FUNCTION_ARGS)
 {
 	DmuPicture *picture = palloc0(sizeof(DmuPicture));
-	bool		blocks = GetDatabaseEncoding() == PG_UTF8 &&
-	pg_get_client_encoding() == PG_UTF8;
-
 	bool		latest = PG_ARGISNULL(0);
 
 	picture->cycle_id = latest ? 0 : PG_GETARG_INT64(0);
@@ -362,5 +362,5 @@ datamart_users_report(PG_FUNCTION_ARGS)
 						PG_GETARG_INT64(0)),
 				 errhint("See datamart_users_cycles for those that are, and datamart_users.history_retention for how long.")));
 	}
-	PG_RETURN_TEXT_P(cstring_to_text(dmu_picture_draw(picture, blocks)));
+	PG_RETURN_TEXT_P(cstring_to_text(dmu_picture_draw(picture)));
 }

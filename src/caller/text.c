@@ -5,13 +5,16 @@
  *
  *		Messages and names come from whoever could write them.  On a terminal
  *		they must not draw lines of their own, hide a part of themselves, or
- *		turn around what stands beside them.  Knows no catalog and nothing of
- *		cycles.
+ *		turn around what stands beside them, nor keep the line from reaching
+ *		a client that lacks a character.  Of the catalogs it knows only those
+ *		of encodings, and nothing of cycles.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "catalog/pg_conversion.h"
+#include "catalog/pg_namespace.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "text.h"
@@ -42,6 +45,29 @@ static const CharRange invisibles[] = {
 	{0x1BCA0, 0x1BCA3}, {0x1D173, 0x1D17A}, {0xE0000, 0xE0FFF}
 };
 
+/* Two encodings, and what leads from one to the other. */
+typedef struct Conversion
+{
+	int			from;
+	int			to;
+	Oid			procedure;		/* InvalidOid: there is none */
+} Conversion;
+
+/*
+ * How to look at the characters of a text.  What a database in SQL_ASCII holds
+ * has no encoding of its own; it goes to the client as it is, which takes it
+ * for its own encoding.
+ */
+typedef struct Alphabet
+{
+	int			encoding;		/* of the text, PG_SQL_ASCII if unknown */
+	Conversion	to_client;
+	Conversion	to_unicode;
+} Alphabet;
+
+/* A character at the most, in any encoding. */
+#define MAX_CHARACTER (MAX_MULTIBYTE_CHAR_LEN * MAX_CONVERSION_GROWTH + 1)
+
 static bool
 is_within(pg_wchar character, const CharRange *ranges, int n)
 {
@@ -53,56 +79,176 @@ is_within(pg_wchar character, const CharRange *ranges, int n)
 	return false;
 }
 
-/* What stands for a character: itself ('\0'), a blank, or a question mark. */
+/*
+ * The server's own conversion, whatever others the search_path leads to: it is
+ * called with texts of others, and by superusers too.
+ */
+static Conversion
+find_conversion(int from, int to)
+{
+	Conversion	conversion = {.from = from,.to = to};
+
+	if (from != to && from != PG_SQL_ASCII && to != PG_SQL_ASCII)
+		conversion.procedure = FindDefaultConversion(PG_CATALOG_NAMESPACE, from, to);
+	return conversion;
+}
+
+static Alphabet
+find_alphabet(void)
+{
+	int			client = pg_get_client_encoding();
+	Alphabet	alphabet = {.encoding = GetDatabaseEncoding()};
+
+	if (alphabet.encoding == PG_SQL_ASCII)
+		alphabet.encoding = client;
+	alphabet.to_client = find_conversion(alphabet.encoding, client);
+	alphabet.to_unicode = find_conversion(alphabet.encoding, PG_UTF8);
+	return alphabet;
+}
+
+/* One character in the other encoding; false if that does not have it. */
+static bool
+convert(const Conversion *conversion, const char *character, int length,
+		unsigned char *result)
+{
+	if (conversion->from == conversion->to)
+	{
+		memcpy(result, character, length);
+		result[length] = '\0';
+		return true;
+	}
+	return OidIsValid(conversion->procedure) &&
+		pg_do_encoding_conversion_buf(conversion->procedure,
+									  conversion->from, conversion->to,
+									  (unsigned char *) unconstify(char *, character),
+									  length, result, MAX_CHARACTER, true) == length;
+}
+
+/*
+ * What stands for a character of "length" bytes: itself ('\0'), a blank, or a
+ * question mark.
+ */
 static char
-replacement(const char *character, bool ascii)
+replacement(const Alphabet *alphabet, const char *character, int length)
 {
 	unsigned char byte = (unsigned char) *character;
-	pg_wchar	code;
+	unsigned char converted[MAX_CHARACTER];
+	bool		space = false;
 
 	if (byte <= ' ' || byte == 0x7F)
 		return ' ';
 	if (!IS_HIGHBIT_SET(byte))
 		return '\0';
-	if (ascii)
-		return '?';
 
-	code = utf8_to_unicode((const unsigned char *) character);
-	if (is_within(code, spaces, lengthof(spaces)))
+	/* In some encodings one character is several of Unicode. */
+	if (alphabet->encoding == PG_SQL_ASCII ||
+		!convert(&alphabet->to_unicode, character, length, converted))
+		return '?';
+	for (unsigned char *c = converted; *c != '\0'; c += pg_encoding_mblen(PG_UTF8, (char *) c))
+	{
+		pg_wchar	code = utf8_to_unicode(c);
+
+		if (is_within(code, invisibles, lengthof(invisibles)))
+			return '?';
+		space |= is_within(code, spaces, lengthof(spaces));
+	}
+	if (space)
 		return ' ';
-	return is_within(code, invisibles, lengthof(invisibles)) ? '?' : '\0';
+	return convert(&alphabet->to_client, character, length, converted) ? '\0' : '?';
+}
+
+/*
+ * Bytes of the character at the beginning of a text, 0 if they are none.  Only
+ * what has been checked when it came into the database is known to be right.
+ */
+static int
+character_length(const Alphabet *alphabet, const char *text)
+{
+	if (!IS_HIGHBIT_SET(*text))
+		return 1;
+	return Max(pg_encoding_verifymbchar(alphabet->encoding, text, strnlen(text, MAX_MULTIBYTE_CHAR_LEN)), 0);
 }
 
 char	   *
-dmu_text_line(const char *text, int width, bool ascii)
+dmu_text_line(const char *text, int width)
 {
+	Alphabet	alphabet = find_alphabet();
 	StringInfoData line;
 	bool		blank = false;
-	int			keep;
-
-	if (GetDatabaseEncoding() != PG_UTF8)
-		ascii = true;
+	int			columns = 0;
+	int			keep = 0;
 
 	initStringInfo(&line);
 	for (int length; *text != '\0'; text += length)
 	{
-		char		instead = replacement(text, ascii);
+		char		instead = '?';
 
-		length = pg_mblen(text);
+		length = character_length(&alphabet, text);
+		if (length > 0)
+			instead = replacement(&alphabet, text, length);
+		else
+			length = 1;
+
+		if (instead == ' ' && blank)
+			continue;
+		blank = (instead == ' ');
+		columns += instead != '\0' ? 1 :
+			Max(pg_encoding_dsplen(alphabet.encoding, text), 0);
 		if (instead == '\0')
 			appendBinaryStringInfo(&line, text, length);
-		else if (instead != ' ' || !blank)
+		else
 			appendStringInfoChar(&line, instead);
-		blank = (instead == ' ');
-	}
 
-	if (width == 0 || pg_mbstrlen(line.data) <= width)
-		return line.data;
-	keep = pg_mbcharcliplen(line.data, line.len, width - 3);
-	line.data[keep] = '\0';
-	line.len = keep;
-	appendStringInfoString(&line, "...");
+		if (columns <= width - 3)
+			keep = line.len;
+		if (width > 0 && columns > width)
+		{
+			line.data[keep] = '\0';
+			line.len = keep;
+			appendStringInfoString(&line, "...");
+			break;
+		}
+	}
 	return line.data;
+}
+
+char	   *
+dmu_text_sendable(const char *text)
+{
+	Alphabet	alphabet = find_alphabet();
+	unsigned char converted[MAX_CHARACTER];
+	StringInfoData result;
+
+	initStringInfo(&result);
+	for (int length; *text != '\0'; text += length)
+	{
+		length = character_length(&alphabet, text);
+		if (!IS_HIGHBIT_SET(*text) ||
+			(length > 0 && alphabet.to_client.to == PG_SQL_ASCII) ||
+			(length > 0 && convert(&alphabet.to_client, text, length, converted)))
+			appendBinaryStringInfo(&result, text, length);
+		else
+			appendStringInfoChar(&result, '?');
+		length = Max(length, 1);
+	}
+	return result.data;
+}
+
+bool
+dmu_text_has(const char *characters)
+{
+	Alphabet	alphabet = find_alphabet();
+	unsigned char converted[MAX_CHARACTER];
+
+	if (GetDatabaseEncoding() != PG_UTF8)
+		return false;
+	for (int length; *characters != '\0'; characters += length)
+	{
+		length = pg_mblen(characters);
+		if (!convert(&alphabet.to_client, characters, length, converted))
+			return false;
+	}
+	return true;
 }
 
 /* A number of tenths, with a decimal where it is not 0. */
@@ -139,6 +285,22 @@ dmu_text_duration(int64 usec)
 		return compound((usec + 500000) / 1000000, 60, "min", "s");
 	return compound(usec / 60000000 + (usec % 60000000 >= 30000000 ? 1 : 0),
 					60, "h", "min");
+}
+
+char	   *
+dmu_text_short_duration(int64 usec)
+{
+	int64		seconds = usec / 1000000;
+
+	if (usec < INT64CONST(59950000))
+		return dmu_text_duration(usec);
+	if (seconds < 597)
+		return decimal((seconds + 3) / 6, "min");
+	if (seconds < 3570)
+		return psprintf(INT64_FORMAT " min", (seconds + 30) / 60);
+	if (seconds < 35820)
+		return decimal((seconds + 180) / 360, "h");
+	return psprintf(INT64_FORMAT " h", (seconds + 1800) / 3600);
 }
 
 char	   *

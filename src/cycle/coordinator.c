@@ -199,8 +199,10 @@ begin_cycle(Coordination *c)
 	dmu_queue_set_phase(control, DMU_PHASE_RUNNING);
 	if (aborted > 0)
 		ereport(LOG,
-				(errmsg("datamart_users cycle " INT64_FORMAT ": marked an earlier cycle as aborted",
-						control->head.cycle_id),
+				(errmsg_plural("datamart_users cycle %lld: marked %d earlier cycle as aborted",
+							   "datamart_users cycle %lld: marked %d earlier cycles as aborted",
+							   aborted,
+							   (long long) control->head.cycle_id, aborted),
 				 control->follows_crash ?
 				 errdetail_plural("The server went down during that cycle; %d datamart user that was at work is treated as failed.",
 								  "The server went down during that cycle; %d datamart users that were at work are treated as failed.",
@@ -220,8 +222,10 @@ prioritise(Coordination *c)
 	dmu_queue_set_phase(control, DMU_PHASE_QUEUED);
 	dmu_notes_begin(&c->look);
 	ereport(LOG,
-			(errmsg("datamart_users cycle " INT64_FORMAT ": found %d datamart users to process (prioritised by relevance)",
-					control->head.cycle_id, control->found),
+			(errmsg_plural("datamart_users cycle %lld: found %d datamart user to process (prioritised by relevance)",
+						   "datamart_users cycle %lld: found %d datamart users to process (prioritised by relevance)",
+						   control->found,
+						   (long long) control->head.cycle_id, control->found),
 			 errdetail("The users table is %s.", control->request.users_name)));
 }
 
@@ -249,8 +253,10 @@ launch_workers(Coordination *c)
 				 errhint("You might need to increase max_worker_processes.")));
 	dmu_queue_set_phase(control, DMU_PHASE_WORKING);
 	ereport(LOG,
-			(errmsg("datamart_users cycle " INT64_FORMAT ": using %d workers for datamart users",
-					control->head.cycle_id, 1 + c->nworkers)));
+			(errmsg_plural("datamart_users cycle %lld: using %d worker for datamart users",
+						   "datamart_users cycle %lld: using %d workers for datamart users",
+						   1 + c->nworkers,
+						   (long long) control->head.cycle_id, 1 + c->nworkers)));
 }
 
 /*

@@ -347,14 +347,20 @@ static void
 log_summary(const DmuCycleResult *result)
 {
 	const int64 *outcomes = result->total.outcomes;
+	char	   *workers = psprintf(ngettext("%d worker", "%d workers", result->workers),
+								   result->workers);
 
 	ereport(LOG,
-			(errmsg("datamart_users cycle " INT64_FORMAT ": %s, processed " INT64_FORMAT " of %d datamart users (" INT64_FORMAT " failed, " INT64_FORMAT " skipped, " INT64_FORMAT " deferred) with %d workers in %.1f seconds",
-					result->cycle_id, dmu_status_name(result->status),
-					outcomes[DMU_PROCESSED], result->found,
-					outcomes[DMU_FAILED], outcomes[DMU_SKIPPED],
-					outcomes[DMU_DEFERRED], result->workers,
-					(result->finished_at - result->started_at) / 1000000.0)));
+			(errmsg_plural("datamart_users cycle %lld: %s, processed %lld of %d datamart user (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
+						   "datamart_users cycle %lld: %s, processed %lld of %d datamart users (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
+						   result->found, (long long) result->cycle_id,
+						   dmu_status_name(result->status),
+						   (long long) outcomes[DMU_PROCESSED], result->found,
+						   (long long) outcomes[DMU_FAILED],
+						   (long long) outcomes[DMU_SKIPPED],
+						   (long long) outcomes[DMU_DEFERRED], workers,
+						   (result->finished_at - result->started_at) / 1000000.0)));
+	pfree(workers);
 }
 
 void

@@ -203,8 +203,9 @@ take_back(DmuControl *control)
 				(errmsg_plural("datamart_users cycle " INT64_FORMAT ": took back the back-off of %d datamart user",
 							   "datamart_users cycle " INT64_FORMAT ": took back the back-offs of %d datamart users",
 							   taken_back, control->head.cycle_id, taken_back),
-				 errdetail("They had failed with the error that ended the cycle, SQLSTATE %s.",
-						   unpack_sql_state(sqlerrcode))));
+				 errdetail_plural("It had failed with the error that ended the cycle, SQLSTATE %s.",
+								  "They had failed with the error that ended the cycle, SQLSTATE %s.",
+								  taken_back, unpack_sql_state(sqlerrcode))));
 }
 
 void

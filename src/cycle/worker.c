@@ -358,8 +358,11 @@ take_turn(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 	if (work_on(run, entry, probe) && dmu_log_every_users > 0 &&
 		++run->done % dmu_log_every_users == 0)
 		ereport(LOG,
-				(errmsg("worker %d: processed " INT64_FORMAT " datamart users (current: datamart user " INT64_FORMAT ")",
-						run->number, run->done, entry->dimension_user_id)));
+				(errmsg_plural("worker %d: processed %lld datamart user (current: datamart user %lld)",
+							   "worker %d: processed %lld datamart users (current: datamart user %lld)",
+							   (unsigned long) run->done, run->number,
+							   (long long) run->done,
+							   (long long) entry->dimension_user_id)));
 	pgstat_report_stat(false);
 	if (run->number == DMU_COORDINATOR)
 		dmu_notes_on_the_way(run->control,
@@ -426,18 +429,23 @@ void
 dmu_worker_end(DmuWorker *run)
 {
 	DmuTally	tally = {.total_usec = 0};
+	long long	processed;
 
 	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 	dmu_slot_tally(run->slot, -1, &tally);
+	processed = tally.outcomes[DMU_PROCESSED];
 	if (tally.outcomes[DMU_FAILED] == 0)
 		ereport(LOG,
-				(errmsg("worker %d: completed successfully (" INT64_FORMAT " datamart users processed)",
-						run->number, tally.outcomes[DMU_PROCESSED])));
+				(errmsg_plural("worker %d: completed successfully (%lld datamart user processed)",
+							   "worker %d: completed successfully (%lld datamart users processed)",
+							   (unsigned long) processed, run->number,
+							   processed)));
 	else
 		ereport(LOG,
-				(errmsg("worker %d: completed with failures (" INT64_FORMAT " datamart users processed, " INT64_FORMAT " failed)",
-						run->number, tally.outcomes[DMU_PROCESSED],
-						tally.outcomes[DMU_FAILED])));
+				(errmsg_plural("worker %d: completed with failures (%lld datamart user processed, %lld failed)",
+							   "worker %d: completed with failures (%lld datamart users processed, %lld failed)",
+							   (unsigned long) processed, run->number,
+							   processed, (long long) tally.outcomes[DMU_FAILED])));
 }
 
 void

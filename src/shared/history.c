@@ -127,28 +127,75 @@ end_cycle(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 											unpack_sql_state(end->sqlerrcode) : NULL)));
 }
 
-/* What came of each priority that had any datamart users. */
+/* The columns of a histogram: percentiles, and the buckets that are not empty. */
+typedef struct Histogram
+{
+	bool		empty;
+	DmuParam	p50;
+	DmuParam	p95;
+	DmuParam	p99;
+	DmuParam	bucket_upto;
+	DmuParam	bucket_count;
+} Histogram;
+
+/* Of one priority, or of all if it is negative. */
+static Histogram
+read_histogram(const DmuProfile *profile, int priority, int64 longest)
+{
+	uint64		counted[DMU_NBUCKETS];
+	Datum		upto[DMU_NBUCKETS];
+	Datum		counts[DMU_NBUCKETS];
+	int			n = 0;
+	Histogram	histogram;
+
+	memset(counted, 0, sizeof(counted));
+	histogram.empty = profile == NULL ||
+		dmu_profile_histogram(profile, priority, counted) == 0;
+	for (int i = 0; i < DMU_NBUCKETS; i++)
+	{
+		if (counted[i] == 0)
+			continue;
+		upto[n] = dmu_interval(dmu_profile_bucket_upto(i));
+		counts[n++] = Int64GetDatum((int64) counted[i]);
+	}
+	histogram.p50 = dmu_param_if(n > 0, dmu_param_interval(dmu_profile_percentile(counted, 0.50, longest)));
+	histogram.p95 = dmu_param_if(n > 0, dmu_param_interval(dmu_profile_percentile(counted, 0.95, longest)));
+	histogram.p99 = dmu_param_if(n > 0, dmu_param_interval(dmu_profile_percentile(counted, 0.99, longest)));
+	histogram.bucket_upto = dmu_param_array(INTERVALOID, upto, n);
+	histogram.bucket_count = dmu_param_array(INT8OID, counts, n);
+	return histogram;
+}
+
+/*
+ * What came of each priority that had any datamart users.  Without a profile,
+ * while the workers still write theirs, there are no percentiles.
+ */
 static void
 save_priorities(const DmuOwnerScope *scope, int64 cycle_id,
-				const int32 *found_by_priority, const DmuTally *by_priority)
+				const int32 *found_by_priority, const DmuTally *by_priority,
+				const DmuProfile *profile)
 {
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{
 		const DmuTally *tally = &by_priority[p];
 		const int64 *outcomes = tally->outcomes;
+		Histogram	histogram;
 
 		if (found_by_priority[p] == 0)
 			continue;
+		histogram = read_histogram(profile, p, tally->max_usec);
 
 		dmu_owner_run(scope,
 					  "INSERT INTO %s.datamart_users_cycle_priorities"
 					  "  (cycle_id, priority, found, processed, failed, skipped, deferred,"
-					  "   total_time, max_time)"
-					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+					  "   total_time, max_time, p50, p95, p99, bucket_upto, bucket_count)"
+					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 					  " ON CONFLICT (cycle_id, priority) DO UPDATE"
 					  "   SET processed = excluded.processed, failed = excluded.failed,"
 					  "       skipped = excluded.skipped, deferred = excluded.deferred,"
-					  "       total_time = excluded.total_time, max_time = excluded.max_time",
+					  "       total_time = excluded.total_time, max_time = excluded.max_time,"
+					  "       p50 = excluded.p50, p95 = excluded.p95, p99 = excluded.p99,"
+					  "       bucket_upto = excluded.bucket_upto, bucket_count = excluded.bucket_count",
 					  SPI_OK_INSERT,
 					  DMU_PARAMS(dmu_param_int8(cycle_id),
 								 dmu_param_text(dmu_priority_name((DmuPriority) p)),
@@ -158,7 +205,10 @@ save_priorities(const DmuOwnerScope *scope, int64 cycle_id,
 								 dmu_param_int4((int32) outcomes[DMU_SKIPPED]),
 								 dmu_param_int4((int32) outcomes[DMU_DEFERRED]),
 								 dmu_param_interval(tally->total_usec),
-								 dmu_param_interval(tally->max_usec)));
+								 dmu_param_interval(tally->max_usec),
+								 histogram.p50, histogram.p95, histogram.p99,
+								 histogram.bucket_upto,
+								 histogram.bucket_count));
 	}
 }
 
@@ -187,7 +237,7 @@ dmu_history_save_counts(const DmuCycleCounts *counts)
 							 dmu_param_int4(counts->workers),
 							 dmu_param_interval(counts->prioritisation_usec)));
 	save_priorities(&scope, counts->cycle_id, counts->found_by_priority,
-					counts->by_priority);
+					counts->by_priority, NULL);
 	dmu_owner_leave(&scope);
 }
 
@@ -196,19 +246,10 @@ static void
 insert_profile(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 {
 	const DmuProfile *profile = end->profile;
-	Datum		upto[DMU_NBUCKETS];
-	Datum		counts[DMU_NBUCKETS];
 	Datum		samples[DMU_NSAMPLES];
-	int			nbuckets = 0;
 	int			nsamples = 0;
+	Histogram	histogram;
 
-	for (int i = 0; i < DMU_NBUCKETS; i++)
-	{
-		if (profile->buckets[i] == 0)
-			continue;
-		upto[nbuckets] = dmu_interval(dmu_profile_bucket_upto(i));
-		counts[nbuckets++] = Int64GetDatum((int64) profile->buckets[i]);
-	}
 	for (int i = 0; i < DMU_NSAMPLES; i++)
 	{
 		samples[i] = Int32GetDatum((int32) profile->samples[i]);
@@ -217,6 +258,7 @@ insert_profile(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	}
 	if (nsamples == 0)
 		return;
+	histogram = read_histogram(profile, -1, profile->slowest[0].usec);
 
 	dmu_owner_run(scope,
 				  "INSERT INTO %s.datamart_users_cycle_profiles"
@@ -225,11 +267,8 @@ insert_profile(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 				  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
 				  SPI_OK_INSERT,
 				  DMU_PARAMS(dmu_param_int8(end->result->cycle_id),
-							 dmu_param_if(nbuckets > 0, dmu_param_interval(dmu_profile_percentile(profile, 0.50))),
-							 dmu_param_if(nbuckets > 0, dmu_param_interval(dmu_profile_percentile(profile, 0.95))),
-							 dmu_param_if(nbuckets > 0, dmu_param_interval(dmu_profile_percentile(profile, 0.99))),
-							 dmu_param_array(INTERVALOID, upto, nbuckets),
-							 dmu_param_array(INT8OID, counts, nbuckets),
+							 histogram.p50, histogram.p95, histogram.p99,
+							 histogram.bucket_upto, histogram.bucket_count,
 							 dmu_param_interval(profile->sample_seconds * USECS_PER_SEC),
 							 dmu_param_array(INT4OID, samples, nsamples)));
 }
@@ -264,7 +303,7 @@ dmu_history_end(const DmuCycleEnd *end)
 	dmu_owner_enter(&scope);
 	end_cycle(&scope, end);
 	save_priorities(&scope, end->result->cycle_id, end->found_by_priority,
-					end->by_priority);
+					end->by_priority, end->profile);
 	insert_profile(&scope, end);
 	insert_slowest(&scope, end);
 

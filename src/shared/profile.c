@@ -5,8 +5,10 @@
  *
  *		Averages hide what people ask about: the slow ones, and when a cycle
  *		slowed down.  A histogram with buckets that grow with the time tells
- *		percentiles that are at most a quarter too high, samples whose width doubles as the
- *		cycle gets longer tell its course, both in a fixed amount of memory.
+ *		percentiles that are at most a quarter too high, one of each priority
+ *		what the slow ones have in common; samples whose width doubles as the
+ *		cycle gets longer tell its course.  All of it takes a fixed amount of
+ *		memory.
  *		A profile has one writer, so nothing here needs a lock.
  *
  *		This file knows nothing of cycles, slots or SQL.
@@ -105,7 +107,7 @@ dmu_profile_add(DmuProfile *profile, TimestampTz begun, TimestampTz now,
 	/* Who was skipped was not refreshed. */
 	if (refresh->outcome == DMU_SKIPPED)
 		return;
-	profile->buckets[bucket_of(refresh->usec)]++;
+	profile->buckets[refresh->priority][bucket_of(refresh->usec)]++;
 	add_slow(profile, refresh);
 }
 
@@ -114,8 +116,11 @@ dmu_profile_merge(DmuProfile *into, const DmuProfile *from)
 {
 	DmuProfile other = *from;
 
-	for (int i = 0; i < DMU_NBUCKETS; i++)
-		into->buckets[i] += other.buckets[i];
+	for (int p = 0; p < DMU_NPRIORITIES; p++)
+	{
+		for (int i = 0; i < DMU_NBUCKETS; i++)
+			into->buckets[p][i] += other.buckets[p][i];
+	}
 
 	while (into->sample_seconds < other.sample_seconds)
 		widen_samples(into);
@@ -145,20 +150,41 @@ dmu_profile_recent(DmuProfile *profile, TimestampTz now, int seconds)
 	return count;
 }
 
+uint64
+dmu_profile_histogram(const DmuProfile *profile, int priority,
+					  uint64 histogram[DMU_NBUCKETS])
+{
+	uint64		sum = 0;
+
+	memset(histogram, 0, DMU_NBUCKETS * sizeof(uint64));
+	for (int p = 0; p < DMU_NPRIORITIES; p++)
+	{
+		if (priority >= 0 && p != priority)
+			continue;
+		for (int i = 0; i < DMU_NBUCKETS; i++)
+		{
+			histogram[i] += profile->buckets[p][i];
+			sum += profile->buckets[p][i];
+		}
+	}
+	return sum;
+}
+
 int64
-dmu_profile_percentile(const DmuProfile *profile, double fraction)
+dmu_profile_percentile(const uint64 histogram[DMU_NBUCKETS], double fraction,
+					   int64 longest)
 {
 	uint64		total = 0;
 	uint64		seen = 0;
 
 	for (int i = 0; i < DMU_NBUCKETS; i++)
-		total += profile->buckets[i];
+		total += histogram[i];
 
 	for (int i = 0; i < DMU_NBUCKETS; i++)
 	{
-		seen += profile->buckets[i];
+		seen += histogram[i];
 		if (seen > 0 && seen >= fraction * total)
-			return Min(dmu_profile_bucket_upto(i), profile->slowest[0].usec);
+			return Min(dmu_profile_bucket_upto(i), longest);
 	}
 	return 0;
 }

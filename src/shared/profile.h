@@ -40,7 +40,7 @@ typedef struct DmuSlowRefresh
 typedef struct DmuProfile
 {
 	pg_atomic_uint64 recent[DMU_NRECENT];	/* second and count, packed */
-	uint64		buckets[DMU_NBUCKETS];	/* refreshes */
+	uint32		buckets[DMU_NPRIORITIES][DMU_NBUCKETS]; /* refreshes */
 	uint32		samples[DMU_NSAMPLES];	/* datamart users */
 	int32		sample_seconds; /* width of a sample, a power of two */
 	int32		nslowest;
@@ -66,7 +66,18 @@ extern int64 dmu_profile_recent(DmuProfile *profile, TimestampTz now,
 /* Upper bound of a bucket, microseconds. */
 extern int64 dmu_profile_bucket_upto(int bucket);
 
-/* The time that "fraction" of the refreshes did not exceed, microseconds. */
-extern int64 dmu_profile_percentile(const DmuProfile *profile, double fraction);
+/*
+ * Refreshes in each bucket and their sum, of one priority, or of all if it is
+ * negative.
+ */
+extern uint64 dmu_profile_histogram(const DmuProfile *profile, int priority,
+									uint64 histogram[DMU_NBUCKETS]);
+
+/*
+ * The time that "fraction" of the refreshes of a histogram did not exceed, where
+ * none took longer than "longest"; microseconds.
+ */
+extern int64 dmu_profile_percentile(const uint64 histogram[DMU_NBUCKETS],
+									double fraction, int64 longest);
 
 #endif							/* DMU_PROFILE_H */

@@ -288,9 +288,11 @@ dmu_progress_notice(DmuControl *control)
 						 (int64) ((found - now.done) / rate + 0.5));
 
 	ereport(NOTICE,
-			(errmsg("datamart_users cycle " INT64_FORMAT ": " INT64_FORMAT "/%d datamart users (%d%%), %.1f per second, %s left",
-					control->head.cycle_id, now.done, found,
-					(int) (now.done * 100 / found), rate, left)));
+			(errmsg_plural("datamart_users cycle %lld: %lld/%d datamart user (%d%%), %.1f per second, %s left",
+						   "datamart_users cycle %lld: %lld/%d datamart users (%d%%), %.1f per second, %s left",
+						   found, (long long) control->head.cycle_id,
+						   (long long) now.done, found,
+						   (int) (now.done * 100 / found), rate, left)));
 }
 
 void

@@ -35,6 +35,8 @@ INSERT INTO datamart_users_cycle_profiles
 	(cycle_id, p50, p95, p99, bucket_upto, bucket_count, sample_width, samples) VALUES
 	(1, '1s', '10s', '30s', '{}', '{}', '1s', '{}');
 
+CREATE FUNCTION plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS
+$$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || query; END $$;
 CREATE VIEW metrics AS
 SELECT *, row_number() OVER (
 			ORDER BY array_position('{cycle,day,all}', period), period_start,
@@ -92,6 +94,30 @@ SELECT (SELECT count(*) FROM after) - (SELECT count(*) FROM before) AS more,
 DROP VIEW after;
 SELECT users_table, sum(found) AS found FROM datamart_users_cycle_priority_rates GROUP BY 1 ORDER BY 1;
 
+-- Percentiles over days are those of all refreshes of the days, not of the
+-- cycles; no percentile is beyond the longest refresh.
+SELECT DISTINCT period, priority, p50, p95, p99 FROM metrics
+ WHERE users_table = 'dwh.dimension_users' AND period <> 'cycle' AND p50 IS NOT NULL;
+UPDATE datamart_users_cycle_priorities AS p
+   SET p50 = h.p50, p95 = h.p95, p99 = p.max_time, bucket_upto = h.upto, bucket_count = h.count
+  FROM (VALUES (1, 'critical', '1s'::interval, '1s'::interval, '{1s,32s}'::interval[], '{19,1}'::bigint[]),
+			   (2, 'critical', '2s', '10s', '{2s,10s}', '{28,2}'),
+			   (1, 'lowest', '1s', '2s', '{1s,2s}', '{40,38}'),
+			   (6, 'critical', '15s', '15s', '{16s}', '{2}'),
+			   (6, 'lowest', '120s', '120s', '{100s,128s}', '{1,5}')) AS h (cycle_id, priority, p50, p95, upto, count)
+ WHERE p.cycle_id = h.cycle_id AND p.priority = h.priority;
+SELECT users_table, period, cycle_id, priority, p50, p95, p99 FROM metrics
+ WHERE (priority IN ('critical', 'lowest') OR priority IS NULL) AND p50 IS NOT NULL
+ ORDER BY users_table DESC, line;
+-- Nobody who does not ask for them pays for them.
+\pset format unaligned
+\pset tuples_only on
+SELECT NOT string_agg(line, ' ') ~ 'unnest' AS cheap FROM plan_of('SELECT period, priority, processed FROM datamart_users_metrics') AS line;
+\pset tuples_only off
+\pset format aligned
+SELECT priority, p50, p95, p99, bucket_upto, bucket_count
+  FROM datamart_users_cycle_priority_rates WHERE cycle_id = 1 ORDER BY priority;
+
 -- Who may read.
 CREATE ROLE regress_dmu_metrics_reader IN ROLE pg_monitor;
 CREATE ROLE regress_dmu_metrics_stranger;
@@ -103,5 +129,6 @@ RESET ROLE;
 DROP ROLE regress_dmu_metrics_reader, regress_dmu_metrics_stranger;
 
 DROP VIEW metrics;
+DROP FUNCTION plan_of(text);
 DROP SCHEMA dwh CASCADE;
 DROP EXTENSION datamart_users;

@@ -29,13 +29,13 @@ OVERRIDING SYSTEM VALUE VALUES
 	(41, 'time_limit', 'etl', '2026-03-01 10:15:02Z', '2026-03-01 10:25:03.25Z', 20000, '10min', 123456,
 	 20000, 18911, 42, 7, 3, 3, 2, '412.3ms', 'The time limit was reached.');
 INSERT INTO datamart_users_cycle_priorities
-	(cycle_id, priority, found, processed, failed, skipped, deferred, total_time, max_time) VALUES
-	(41, 'critical',    903,   889, 12, 0, 2, '00:03:10',    '00:00:41.2'),
-	(41, 'high',       2210,  2190, 20, 0, 0, '00:02:44',    '00:00:03.4'),
-	(41, 'medium',     4108,  4101,  6, 0, 1, '00:03:25',    '00:00:01.01'),
-	(41, 'historical',   12,    12,  0, 0, 0, '00:00:01',    '00:00:00.5'),
-	(41, 'low',        1034,  1030,  4, 0, 0, '00:00:33',    '00:00:00.417'),
-	(41, 'lowest',    11733, 10689,  0, 7, 0, '00:06:52.25', '00:00:00.09');
+	(cycle_id, priority, found, processed, failed, skipped, deferred, total_time, max_time, p50, p95, p99) VALUES
+	(41, 'critical',    903,   889, 12, 0, 2, '00:03:10',    '00:00:41.2',   '57ms',    '459ms', '41.2s'),
+	(41, 'high',       2210,  2190, 20, 0, 0, '00:02:44',    '00:00:03.4',   '49ms',    '229ms', '1.05s'),
+	(41, 'medium',     4108,  4101,  6, 0, 1, '00:03:25',    '00:00:01.01',  '28.7ms',  '115ms', '9min 57s'),
+	(41, 'historical',   12,    12,  0, 0, 0, '00:00:01',    '00:00:00.5',   '57ms',    '500ms', '90min'),
+	(41, 'low',        1034,  1030,  4, 0, 0, '00:00:33',    '00:00:00.417', '24.5ms',  '98ms',  '28h'),
+	(41, 'lowest',    11733, 10689,  0, 7, 0, '00:06:52.25', '00:00:00.09',  NULL,      NULL,    NULL);
 INSERT INTO datamart_users_cycle_profiles
 	(cycle_id, p50, p95, p99, bucket_upto, bucket_count, sample_width, samples) VALUES
 	(41, '28.7ms', '114.7ms', '458.8ms',
@@ -57,8 +57,8 @@ SELECT 41, i, 1000 + i, 'critical', CASE i WHEN 2 THEN 'failed' ELSE 'processed'
   FROM generate_series(1, 10) AS i;
 SELECT datamart_users_report(41);
 
--- The same for a client without block characters.
-SET client_encoding = 'LATIN1';
+-- The same for a client without block characters, nor this letter.
+SET client_encoding = 'WIN1251';
 SELECT datamart_users_report(41);
 SET client_encoding = 'SQL_ASCII';
 SELECT datamart_users_report(41) ~ '^[\n -~]+$' AS plain;
@@ -67,6 +67,15 @@ SET client_encoding = 'UTF8';
 -- It is one screen.
 SELECT count(*) AS lines, max(length(line)) AS width, count(*) FILTER (WHERE line ~ ' $') AS blanks_at_end
   FROM string_to_table(datamart_users_report(41), E'\n') AS line;
+
+-- With fewer lines of the histogram than priorities, and with none of the latter
+-- but one.
+BEGIN;
+UPDATE datamart_users_cycle_profiles SET bucket_upto = '{14ms,44s}', bucket_count = '{17,4}' WHERE cycle_id = 41;
+SELECT substring(datamart_users_report(41) FROM 'Refresh times.*?(?=\n\n)');
+DELETE FROM datamart_users_cycle_priorities WHERE cycle_id = 41 AND priority <> 'high';
+SELECT substring(datamart_users_report(41) FROM 'Refresh times.*?(?=\n\n)');
+ROLLBACK;
 
 -- Nothing to do; nothing known; a short one; and one that nobody ended.
 INSERT INTO datamart_users_cycles
@@ -155,7 +164,7 @@ GRANT EXECUTE ON FUNCTION datamart_users_report(bigint) TO regress_dmu_report_re
 SET ROLE regress_dmu_report_reader;
 SELECT datamart_users_report(42);
 -- But ids and messages are for those who may read the tables they are from.
-\set third 'SELECT line FROM string_to_table(datamart_users_report(41), E''\\n'') WITH ORDINALITY AS l (line, number) WHERE number IN (2, 3) OR number > 29 ORDER BY number;'
+\set third 'SELECT line FROM string_to_table(datamart_users_report(41), E''\\n'') WITH ORDINALITY AS l (line, number) WHERE number IN (2, 3) OR number > 30 ORDER BY number;'
 :third
 RESET ROLE;
 GRANT SELECT ON datamart_users_failures TO regress_dmu_report_reader;

@@ -99,7 +99,7 @@ for my $workers (1, 4)
 		is($node->safe_psql('w', 'SELECT count(*) FROM datamart_users_failures'), 0, "$what: which is no failure");
 		isnt($node->safe_psql('w', "SELECT string_agg(DISTINCT message, ',') FROM datamart_users_contention"), '', "$what: with a message");
 		like($node->safe_psql('w', "SELECT status, detail FROM datamart_users_check() WHERE item = 'contention'"),
-			qr/^warning\|.*: 5, up to 1 cycles in a row, since .*; most frequent SQLSTATE: $code$/, "$what: the doctor says so");
+			qr/^warning\|.*: 5, in 1 cycle, since .*; most frequent SQLSTATE: $code$/, "$what: the doctor says so");
 		is($node->safe_psql('w', 'SELECT sum(held) FROM datamart_users_backlog'), 5, "$what: the backlog, too");
 		is(run_cycle(5, $workers), 'completed|5|5|0|0|0', "$what: others are taken next");
 		is(refreshed(), '6,7,8,9,10', "$what: these");

@@ -260,6 +260,14 @@ cmp_ok($metrics->{metric_of('last_cycle_elapsed_seconds')},
 cmp_ok($metrics->{metric_of('last_cycle_p99_seconds')},
 	'>=', $metrics->{metric_of('last_cycle_p50_seconds')},
 	'percentiles are in order');
+cmp_ok($metrics->{metric_of('last_cycle_priority_p99_seconds{priority="critical"}')},
+	'>=', $metrics->{metric_of('last_cycle_priority_p50_seconds{priority="critical"}')},
+	'those of a priority, too');
+is( $node->safe_psql('w', <<'SQL'), '5|t|t|t', 'the histogram of a priority has all of its refreshes');
+SELECT (SELECT sum(n) FROM unnest(p.bucket_count) AS n), p.bucket_count = a.bucket_count, (p.p50, p.p95, p.p99) = (a.p50, a.p95, a.p99), p.p99 <= p.max_time
+  FROM datamart_users_cycle_priorities p
+  JOIN datamart_users_cycle_profiles a USING (cycle_id)
+SQL
 cmp_ok(
 	abs($metrics->{metric_of('last_cycle_finished_timestamp_seconds')} - time),
 	'<', 600, 'it has just ended');
