@@ -103,12 +103,85 @@ COMMENT ON TABLE @extschema@.datamart_users_seen IS 'Datamart users that wait, a
 COMMENT ON COLUMN @extschema@.datamart_users_seen.users_oid IS 'users table of the datamart';
 COMMENT ON COLUMN @extschema@.datamart_users_seen.first_seen_at IS 'when a cycle first found the datamart user flagged, since its last refresh';
 
+--
+-- The tables above forget a datamart user that has recovered; this one does
+-- when the retention removes its rows.
+--
+CREATE TABLE @extschema@.datamart_users_attempts (
+	attempted_at timestamptz NOT NULL,
+	dimension_user_id bigint NOT NULL,
+	outcome text NOT NULL CHECK (outcome IN ('failed', 'deferred')),
+	sqlstate text,
+	message text NOT NULL,
+	charged boolean NOT NULL,
+	cycle_id bigint NOT NULL,
+	users_oid oid NOT NULL,
+	users_table text NOT NULL
+);
+CREATE INDEX datamart_users_attempts_attempted_at_idx ON @extschema@.datamart_users_attempts (attempted_at);
+CREATE INDEX datamart_users_attempts_cycle_id_idx ON @extschema@.datamart_users_attempts (cycle_id);
+
+COMMENT ON TABLE @extschema@.datamart_users_attempts IS 'Refreshes that failed or were deferred, also of datamart users that have recovered since; kept for datamart_users.history_retention';
+COMMENT ON COLUMN @extschema@.datamart_users_attempts.attempted_at IS 'when the attempt was over';
+COMMENT ON COLUMN @extschema@.datamart_users_attempts.outcome IS 'failed or deferred, as the cycle has counted it';
+COMMENT ON COLUMN @extschema@.datamart_users_attempts.sqlstate IS 'of its error; NULL where that is not known any more, because the cycle had to stop before a second attempt';
+COMMENT ON COLUMN @extschema@.datamart_users_attempts.message IS 'error of the attempt; it may quote rows of the warehouse (see datamart_users.failure_texts)';
+COMMENT ON COLUMN @extschema@.datamart_users_attempts.charged IS 'the datamart user got a back-off for it; not so where the flag could not be cleared because of others, where somebody canceled the refresh, and where the error hit everybody';
+COMMENT ON COLUMN @extschema@.datamart_users_attempts.users_oid IS 'users table of the datamart';
+COMMENT ON COLUMN @extschema@.datamart_users_attempts.users_table IS 'its name, which stays when the table has gone';
+
+--
+-- Whoever is known to fail until somebody has mended its data.
+--
+CREATE TABLE @extschema@.datamart_users_parked (
+	dimension_user_id bigint NOT NULL,
+	reason text NOT NULL,
+	parked_at timestamptz NOT NULL,
+	parked_by name NOT NULL,
+	users_oid oid NOT NULL,
+	users_table text NOT NULL,
+	PRIMARY KEY (users_oid, dimension_user_id)
+);
+CREATE INDEX datamart_users_parked_users_table_idx ON @extschema@.datamart_users_parked (users_table, users_oid);
+
+COMMENT ON TABLE @extschema@.datamart_users_parked IS 'Datamart users that no cycle takes until datamart_users_retry() takes them back; see datamart_users_park()';
+COMMENT ON COLUMN @extschema@.datamart_users_parked.reason IS 'what whoever parked it said';
+COMMENT ON COLUMN @extschema@.datamart_users_parked.parked_at IS 'since when';
+COMMENT ON COLUMN @extschema@.datamart_users_parked.parked_by IS 'role of the session that parked it, or gave another reason later';
+COMMENT ON COLUMN @extschema@.datamart_users_parked.users_oid IS 'users table of the datamart; only its own cycles look at the row';
+COMMENT ON COLUMN @extschema@.datamart_users_parked.users_table IS 'its name, which stays when the table has gone';
+
+CREATE VIEW @extschema@.datamart_users_attempt_states AS
+	SELECT a.attempted_at, a.dimension_user_id, a.outcome, a.sqlstate, a.message,
+		   a.charged, a.cycle_id, a.users_oid, a.users_table,
+		   CASE WHEN p.dimension_user_id IS NOT NULL THEN 'parked'
+				WHEN greatest(f.next_attempt_at, c.next_attempt_at) > now() THEN 'held'
+				WHEN f.dimension_user_id IS NOT NULL OR c.dimension_user_id IS NOT NULL THEN 'due'
+				WHEN a.charged THEN 'recovered'
+		   END AS state
+	  FROM @extschema@.datamart_users_attempts a
+	  LEFT JOIN @extschema@.datamart_users_failures f USING (users_oid, dimension_user_id)
+	  LEFT JOIN @extschema@.datamart_users_contention c USING (users_oid, dimension_user_id)
+	  LEFT JOIN @extschema@.datamart_users_parked p USING (users_oid, dimension_user_id);
+
+COMMENT ON VIEW @extschema@.datamart_users_attempt_states IS 'datamart_users_attempts with how the datamart user stands now';
+COMMENT ON COLUMN @extschema@.datamart_users_attempt_states.state IS 'now: parked, held by back-off, due for the next cycle that finds it modified, recovered; NULL where no back-off was given, so that nobody noted what came after it';
+
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_failures', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_contention', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_attempts', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_parked', '');
 
 CREATE FUNCTION @extschema@.datamart_users_retry(dimension_user_id bigint DEFAULT NULL)
 RETURNS integer
 AS 'MODULE_PATHNAME', 'datamart_users_retry'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_retry(bigint) IS 'lifts the back-off of one failed datamart user, or of all of this datamart; returns how many';
+COMMENT ON FUNCTION @extschema@.datamart_users_retry(bigint) IS 'lifts the back-off of one failed datamart user, and takes it back if it is parked; NULL = lifts that of all of this datamart that are not parked; returns how many';
+
+CREATE FUNCTION @extschema@.datamart_users_park(dimension_user_id bigint, reason text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'datamart_users_park'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.datamart_users_park(bigint, text) IS 'takes a datamart user out of the queue until datamart_users_retry() takes it back; false if it was out already, which replaces the reason';

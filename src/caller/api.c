@@ -13,7 +13,6 @@
  */
 #include "api.h"
 
-#include "adopt.h"
 #include "context.h"
 #include "cycle.h"
 #include "failures.h"
@@ -36,7 +35,6 @@ PG_FUNCTION_INFO_V1(datamart_users_cancel_cycle);
 PG_FUNCTION_INFO_V1(datamart_users_run);
 PG_FUNCTION_INFO_V1(datamart_users_queue);
 PG_FUNCTION_INFO_V1(datamart_users_priority_query);
-PG_FUNCTION_INFO_V1(datamart_users_retry);
 
 /* Where datamart_users_queue() collects its rows. */
 typedef struct QueueResult
@@ -292,13 +290,10 @@ resolve_queue(FunctionCallInfo fcinfo, int *max_users, DmuBacklog *backlog)
 	DmuWarehouse *warehouse = dmu_warehouse_resolve();
 	DmuFailure *failures;
 	int			nfailures;
-	int64	   *held;
-	int			nheld;
 
 	dmu_warehouse_check_privileges(warehouse, false);
 	nfailures = dmu_failures_list(warehouse->users, &failures);
-	held = dmu_failures_held(failures, nfailures, &nheld);
-	dmu_priority_look(warehouse, held, nheld, backlog);
+	dmu_priority_look(warehouse, failures, nfailures, backlog);
 	*max_users = dmu_settings_max_users(requested, backlog->total);
 	return warehouse;
 }
@@ -327,16 +322,4 @@ datamart_users_priority_query(PG_FUNCTION_ARGS)
 	warehouse = resolve_queue(fcinfo, &max_users, &backlog);
 	PG_RETURN_TEXT_P(cstring_to_text(dmu_priority_query(warehouse, &backlog,
 														max_users)));
-}
-
-Datum
-datamart_users_retry(PG_FUNCTION_ARGS)
-{
-	int64		id = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0);
-	char	   *users_name;
-	Oid			users = dmu_warehouse_resolve_users(&users_name);
-
-	/* They may stand under an oid of before a dump and restore. */
-	dmu_adopt_failures(users, users_name);
-	PG_RETURN_INT32(dmu_failures_retry(users, PG_ARGISNULL(0) ? NULL : &id));
 }

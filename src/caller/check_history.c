@@ -18,6 +18,7 @@
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "ownersql.h"
+#include "parked.h"
 #include "privilege.h"
 #include "text.h"
 #include "utils/array.h"
@@ -228,29 +229,38 @@ dmu_check_failures(DmuDoctor *doctor, DmuFinding *finding)
 	int64		number;
 	int64		stubborn;
 	int64		held;
+	int64		parked;
 	char	   *sqlstate;
+	const char *aside;
 
 	dmu_owner_enter(&scope);
 	dmu_owner_read_latest(&scope,
 						  "SELECT count(*), count(*) FILTER (WHERE f.attempts >= " MANY_ATTEMPTS "),"
 						  "       count(*) FILTER (WHERE f.next_attempt_at > clock_timestamp()),"
-						  "       mode() WITHIN GROUP (ORDER BY f.sqlstate)"
+						  "       mode() WITHIN GROUP (ORDER BY f.sqlstate),"
+						  "       (SELECT count(*) FROM %s.datamart_users_parked p"
+						  "         WHERE " DMU_OF_DATAMART("p", "$1", "$2") ")"
 						  "  FROM %s.datamart_users_failures f"
-						  " WHERE " DMU_OF_DATAMART("f", "$1", "$2"),
+						  " WHERE " DMU_OF_DATAMART("f", "$1", "$2")
+						  "   AND " DMU_NOT_PARKED("f"),
 						  DATAMART(doctor));
 	number = first_number(1);
 	stubborn = first_number(2);
 	held = first_number(3);
 	sqlstate = first_text(doctor, 4);
+	parked = first_number(5);
 	dmu_owner_leave(&scope);
 
+	aside = parked == 0 ? "" :
+		psprintf("; parked: " INT64_FORMAT ", see datamart_users_parked",
+				 parked);
 	if (number == 0)
 	{
-		finding->detail = "none";
+		finding->detail = psprintf("none%s", aside);
 		return;
 	}
-	finding->detail = psprintf("failing datamart users: " INT64_FORMAT ", " MANY_ATTEMPTS " times or more: " INT64_FORMAT ", held by back-off: " INT64_FORMAT "; most frequent SQLSTATE: %s",
-							   number, stubborn, held, sqlstate);
+	finding->detail = psprintf("failing datamart users: " INT64_FORMAT ", " MANY_ATTEMPTS " times or more: " INT64_FORMAT ", held by back-off: " INT64_FORMAT "; most frequent SQLSTATE: %s%s",
+							   number, stubborn, held, sqlstate, aside);
 	if (doctor->only_failures)
 		finding->status = "error";
 	else if (number > MANY_FAILURES || stubborn > 0)
@@ -277,7 +287,8 @@ dmu_check_contention(DmuDoctor *doctor, DmuFinding *finding)
 						  "       date_trunc('second', min(c.first_deferred_at))::text,"
 						  "       mode() WITHIN GROUP (ORDER BY c.sqlstate)"
 						  "  FROM %s.datamart_users_contention c"
-						  " WHERE " DMU_OF_DATAMART("c", "$1", "$2"),
+						  " WHERE " DMU_OF_DATAMART("c", "$1", "$2")
+						  "   AND " DMU_NOT_PARKED("c"),
 						  DATAMART(doctor));
 	number = first_number(1);
 	deferrals = number == 0 ? 0 : first_number(2);
@@ -306,7 +317,7 @@ dmu_check_history(DmuDoctor *doctor, DmuFinding *finding)
 	static const char *const tables[] = {
 		"datamart_users_cycles", "datamart_users_cycle_priorities",
 		"datamart_users_cycle_profiles", "datamart_users_slowest",
-		"datamart_users_failures"
+		"datamart_users_failures", "datamart_users_attempts"
 	};
 	const char *retention = GetConfigOptionByName(DMU_EXTENSION_NAME ".history_retention",
 												  NULL, false);
@@ -333,6 +344,8 @@ dmu_check_history(DmuDoctor *doctor, DmuFinding *finding)
 						  "    OR EXISTS (SELECT FROM %s.datamart_users_failures)"
 						  "    OR EXISTS (SELECT FROM %s.datamart_users_failures_undo)"
 						  "    OR EXISTS (SELECT FROM %s.datamart_users_contention)"
+						  "    OR EXISTS (SELECT FROM %s.datamart_users_attempts)"
+						  "    OR EXISTS (SELECT FROM %s.datamart_users_parked)"
 						  "    OR EXISTS (SELECT FROM %s.datamart_users_suspects)",
 						  0, NULL);
 	cycles = first_number(1);

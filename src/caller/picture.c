@@ -149,10 +149,12 @@ draw_outcomes(DmuCanvas *canvas, const DmuPicture *picture)
 			waiting -= picture->outcomes[DMU_SKIPPED];
 		if (waiting >= 0)
 			appendStringInfo(text,
-							 ngettext("  %s of the backlog still waits; held by back-off now: %s\n",
-									  "  %s of the backlog still wait; held by back-off now: %s\n",
+							 ngettext("  %s of the backlog still waits; held by back-off now: %s%s\n",
+									  "  %s of the backlog still wait; held by back-off now: %s%s\n",
 									  (unsigned long) waiting),
-							 dmu_canvas_number(waiting), dmu_canvas_number(picture->held));
+							 dmu_canvas_number(waiting), dmu_canvas_number(picture->held),
+							 dmu_canvas_is_known(picture->parked) && picture->parked > 0 ?
+							 psprintf(", parked: %s", dmu_canvas_number(picture->parked)) : "");
 	}
 }
 

@@ -74,6 +74,7 @@ typedef struct DmuPicture
 	int64		users_per_minute;
 	char	   *success_rate;
 	int64		held;
+	int64		parked;
 
 	/* Of a running cycle. */
 	bool		lives;

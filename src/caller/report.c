@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "ownersql.h"
+#include "parked.h"
 #include "picture.h"
 #include "privilege.h"
 #include "text.h"
@@ -234,13 +235,20 @@ read_failures(Reader *reader, bool messages)
 					 "SELECT count(*)"
 					 "  FROM %s.datamart_users_cycles c"
 					 "  JOIN %s.datamart_users_failures f USING (users_oid)"
-					 " WHERE c.cycle_id = $1 AND f.next_attempt_at > clock_timestamp()");
+					 " WHERE c.cycle_id = $1 AND f.next_attempt_at > clock_timestamp()"
+					 "   AND " DMU_NOT_PARKED("f"));
 	picture->held = read_figure(reader, 1);
+	(void) read_rows(reader,
+					 "SELECT count(*)"
+					 "  FROM %s.datamart_users_cycles c"
+					 "  JOIN %s.datamart_users_parked p USING (users_oid)"
+					 " WHERE c.cycle_id = $1");
+	picture->parked = read_figure(reader, 1);
 
 	if (!read_rows(reader,
 				   "SELECT f.sqlstate, count(*), min(f.message)"
 				   "  FROM %s.datamart_users_failures f"
-				   " WHERE f.cycle_id = $1"
+				   " WHERE f.cycle_id = $1 AND " DMU_NOT_PARKED("f")
 				   " GROUP BY f.sqlstate"
 				   " ORDER BY count(*) DESC, f.sqlstate"))
 		return;

@@ -157,11 +157,16 @@ explain_skipped(const DmuControl *control, DmuError *error)
 		dmu_error_set(error, 0,
 					  psprintf("no datamart user of %s waits for a refresh",
 							   control->request.users_name),
+					  rehearsal->nparked != 0 ?
+					  psprintf("Held by back-off: " INT64_FORMAT ", parked: " INT64_FORMAT ".",
+							   rehearsal->nheld, rehearsal->nparked) :
 					  rehearsal->nheld == 0 ? NULL :
 					  psprintf("Held by back-off: " INT64_FORMAT ".",
 							   rehearsal->nheld),
-					  rehearsal->nheld == 0 ?
+					  rehearsal->nheld == 0 && rehearsal->nparked == 0 ?
 					  "Set the flag of one of them, and try again." :
+					  rehearsal->nheld == 0 ?
+					  "Give the id of one of datamart_users_parked." :
 					  "Give the id of one of datamart_users_failures, or call datamart_users_retry().");
 }
 

@@ -54,7 +54,8 @@ typedef struct Waiters
 /* What waits in one priority. */
 typedef struct Waiting
 {
-	int64		waiting;		/* datamart users */
+	int64		waiting;		/* datamart users, without those parked */
+	int64		parked;
 	int64		held;			/* those of them under back-off */
 	TimestampTz held_until;		/* the first of those; DT_NOEND if none */
 	TimestampTz oldest_action_at;	/* DT_NOEND if there is none */
@@ -127,6 +128,11 @@ count_waiter(const Waiter *waiter, int64 age, Waiting *row)
 {
 	int			objective = dmu_freshness_objective[waiter->priority];
 
+	if (waiter->held != NULL && waiter->held->parked)
+	{
+		row->parked++;
+		return;
+	}
 	row->waiting++;
 	row->oldest_action_at = Min(row->oldest_action_at, waiter->last_action_at);
 	if (waiter->held != NULL)
@@ -153,8 +159,8 @@ put_waiting(ReturnSetInfo *rsinfo, const char *users_name, DmuPriority priority,
 			const Waiting *row, int64 *ages, int64 nages)
 {
 	int			objective = dmu_freshness_objective[priority];
-	Datum		values[11];
-	bool		nulls[11] = {false};
+	Datum		values[12];
+	bool		nulls[12] = {false};
 
 	values[0] = CStringGetTextDatum(users_name);
 	values[1] = CStringGetTextDatum(dmu_priority_name(priority));
@@ -164,17 +170,18 @@ put_waiting(ReturnSetInfo *rsinfo, const char *users_name, DmuPriority priority,
 	nulls[4] = TIMESTAMP_IS_NOEND(row->held_until);
 	values[5] = TimestampTzGetDatum(row->oldest_action_at);
 	nulls[5] = TIMESTAMP_IS_NOEND(row->oldest_action_at);
+	values[6] = Int64GetDatum(row->parked);
 	if (nages > 0)
 	{
 		qsort(ages, nages, sizeof(int64), compare_ids);
-		values[6] = percentile(ages, nages, 1.0);
-		values[7] = percentile(ages, nages, 0.50);
-		values[8] = percentile(ages, nages, 0.95);
+		values[7] = percentile(ages, nages, 1.0);
+		values[8] = percentile(ages, nages, 0.50);
+		values[9] = percentile(ages, nages, 0.95);
 	}
-	nulls[6] = nulls[7] = nulls[8] = nages == 0;
-	values[9] = dmu_interval(objective * USECS_PER_SEC);
-	values[10] = Int64GetDatum(row->overdue);
-	nulls[9] = nulls[10] = objective == 0;
+	nulls[7] = nulls[8] = nulls[9] = nages == 0;
+	values[10] = dmu_interval(objective * USECS_PER_SEC);
+	values[11] = Int64GetDatum(row->overdue);
+	nulls[10] = nulls[11] = objective == 0;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
@@ -235,14 +242,15 @@ put_waiter(ReturnSetInfo *rsinfo, const Waiter *waiter, TimestampTz now)
 	bool		nulls[6] = {false};
 
 	if (waiter->held != NULL)
-		waits_for = waiter->held->contention ? "contention" : "back-off";
+		waits_for = waiter->held->parked ? "parked" :
+			waiter->held->contention ? "contention" : "back-off";
 	values[0] = Int64GetDatum(waiter->dimension_user_id);
 	values[1] = CStringGetTextDatum(dmu_priority_name(waiter->priority));
 	values[2] = TimestampTzGetDatum(waiter->since);
 	values[3] = dmu_interval(age_of(waiter, now));
 	nulls[2] = nulls[3] = TIMESTAMP_IS_NOEND(waiter->since);
 	values[4] = CStringGetTextDatum(waits_for);
-	nulls[5] = waiter->held == NULL;
+	nulls[5] = waiter->held == NULL || waiter->held->parked;
 	values[5] = TimestampTzGetDatum(nulls[5] ? 0 : waiter->held->next_attempt_at);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }

@@ -63,8 +63,8 @@ keep_ids(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 											ARR_OVERHEAD_NONULLS(1));
 
 	look->since_is_told = warehouse->users_since.name != NULL;
-	look->nids = (int) backlog->total;
-	look->ids = palloc_extended(Max(backlog->total, 1) * sizeof(int64),
+	look->nids = (int) (backlog->nwaiting + backlog->nheld);
+	look->ids = palloc_extended(Max(look->nids, 1) * sizeof(int64),
 								MCXT_ALLOC_HUGE);
 	memcpy(look->ids, waiting, backlog->nwaiting * sizeof(int64));
 	memcpy(look->ids + backlog->nwaiting, backlog->held,
@@ -77,8 +77,6 @@ dmu_fill_queue(DmuControl *control, MemoryContext context, DmuLook *look)
 	Filling		filling = {.control = control,.capacity = 1024};
 	DmuWarehouse *warehouse;
 	DmuBacklog	backlog;
-	int64	   *held;
-	int			nheld;
 
 	dmu_transaction_begin();
 	XactIsoLevel = XACT_REPEATABLE_READ;
@@ -88,9 +86,8 @@ dmu_fill_queue(DmuControl *control, MemoryContext context, DmuLook *look)
 	dmu_warehouse_lock(warehouse);
 	filling.nfailures = dmu_failures_list(control->request.users,
 										  &filling.failures);
-	held = dmu_failures_held(filling.failures, filling.nfailures, &nheld);
 	look->at = GetCurrentTimestamp();
-	dmu_priority_look(warehouse, held, nheld, &backlog);
+	dmu_priority_look(warehouse, filling.failures, filling.nfailures, &backlog);
 	control->backlog = backlog.total;
 	control->max_users =
 		dmu_settings_max_users(control->request.max_users, control->backlog);
@@ -104,7 +101,6 @@ dmu_fill_queue(DmuControl *control, MemoryContext context, DmuLook *look)
 	dmu_queue_fill(control, filling.entries, filling.nentries);
 	control->found = (int32) filling.nentries;
 	pfree(filling.entries);
-	pfree(held);
 	pfree(filling.failures);
 	dmu_transaction_commit(context);
 }

@@ -10,7 +10,7 @@
 
 #include "queue.h"
 
-/* Whom the cycle found flagged, those under back-off too. */
+/* Whom the cycle found flagged, those under back-off and those parked too. */
 typedef struct DmuLook
 {
 	TimestampTz at;

@@ -196,6 +196,8 @@ count_put_off(DmuControl *control)
 	DmuQueueEntry *entry;
 	uint32		position = 0;
 	int			put_off = 0;
+	int			capacity = 64;
+	int64	   *ids = palloc(capacity * sizeof(int64));
 
 	while (queue != NULL &&
 		   (entry = dmu_queue_next_again(queue, &position)) != NULL)
@@ -203,8 +205,16 @@ count_put_off(DmuControl *control)
 		entry->turn = DMU_TURN_OVER;
 		dmu_slot_count(dmu_slot(control, DMU_COORDINATOR),
 					   (DmuPriority) entry->priority, DMU_DEFERRED);
-		put_off++;
+		if (put_off == capacity)
+		{
+			capacity *= 2;
+			ids = repalloc_huge(ids, capacity * sizeof(int64));
+		}
+		ids[put_off++] = entry->dimension_user_id;
 	}
+	if (put_off > 0)
+		dmu_record_put_off(control, ids, put_off);
+	pfree(ids);
 	return put_off;
 }
 

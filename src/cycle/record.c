@@ -10,6 +10,7 @@
  */
 #include "record.h"
 
+#include "attempts.h"
 #include "errors.h"
 #include "failures.h"
 #include "miscadmin.h"
@@ -23,7 +24,13 @@ typedef struct Record
 	DmuControl *control;
 	int64		dimension_user_id;
 	const DmuError *error;
-	bool		nowait;
+	bool		nowait;			/* of a failure */
+	bool		contention;		/* of a deferral: with a back-off */
+	bool		settled;		/* the same: there is no second turn */
+
+	/* Of those that were put off. */
+	const int64 *ids;
+	int			nids;
 } Record;
 
 static void
@@ -43,19 +50,42 @@ write_failure(const Record *record)
 }
 
 static void
-write_contention(const Record *record)
+write_deferral(const Record *record)
+{
+	const DmuControl *control = record->control;
+	DmuAttempt	attempt = {
+		.users = control->request.users,
+		.users_name = control->request.users_name,
+		.dimension_user_id = record->dimension_user_id,
+		.cycle_id = control->head.cycle_id,
+		.outcome = DMU_DEFERRED,
+		.charged = record->contention,
+		.error = record->error
+	};
+
+	if (record->contention)
+		dmu_failures_defer(attempt.users, attempt.users_name,
+						   attempt.dimension_user_id, attempt.cycle_id,
+						   record->error, dmu_retry_delay);
+	if (record->settled)
+		dmu_attempts_add(&attempt);
+}
+
+static void
+write_put_off(const Record *record)
 {
 	const DmuControl *control = record->control;
 
-	dmu_failures_defer(control->request.users, control->request.users_name,
-					   record->dimension_user_id, control->head.cycle_id,
-					   record->error, dmu_retry_delay);
+	dmu_attempts_add_put_off(control->request.users,
+							 control->request.users_name,
+							 control->head.cycle_id,
+							 record->ids, record->nids);
 }
 
-/* "what" names it in the WARNING. */
+/* "what" names it in the WARNING, and "detail" is what comes of that. */
 static void
 write_down(const Record *record, void (*write) (const Record *record),
-		   const char *what)
+		   const char *what, const char *detail)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuError   *second = palloc(sizeof(DmuError));
@@ -76,9 +106,8 @@ write_down(const Record *record, void (*write) (const Record *record),
 		QueryCancelHoldoffCount = held;
 		ereport(WARNING,
 				(errcode(second->sqlerrcode),
-				 errmsg("could not record the %s of datamart user " INT64_FORMAT ": %s",
-						what, record->dimension_user_id, second->message),
-				 errdetail("It will be tried again by the next cycle, without a delay.")));
+				 errmsg("could not record the %s: %s", what, second->message),
+				 errdetail_internal("%s", detail)));
 	}
 	PG_END_TRY();
 
@@ -100,18 +129,40 @@ dmu_record_failure(DmuControl *control, int number, int64 dimension_user_id,
 	dmu_error_report(WARNING, error,
 					 psprintf("worker %d: failed to process datamart user " INT64_FORMAT ": ",
 							  number, dimension_user_id));
-	write_down(&record, write_failure, "failure");
+	write_down(&record, write_failure,
+			   psprintf("failure of datamart user " INT64_FORMAT,
+						dimension_user_id),
+			   "It will be tried again by the next cycle, without a delay.");
 }
 
 void
-dmu_record_contention(DmuControl *control, int64 dimension_user_id,
-					  const DmuError *error)
+dmu_record_deferral(DmuControl *control, int64 dimension_user_id,
+					const DmuError *error, bool contention, bool settled)
 {
 	Record		record = {
 		.control = control,
 		.dimension_user_id = dimension_user_id,
-		.error = error
+		.error = error,
+		.contention = contention,
+		.settled = settled
 	};
 
-	write_down(&record, write_contention, "contention");
+	write_down(&record, write_deferral,
+			   psprintf("contention of datamart user " INT64_FORMAT,
+						dimension_user_id),
+			   "It will be tried again by the next cycle, without a delay.");
+}
+
+void
+dmu_record_put_off(DmuControl *control, const int64 *ids, int nids)
+{
+	Record		record = {
+		.control = control,
+		.ids = ids,
+		.nids = nids
+	};
+
+	write_down(&record, write_put_off,
+			   psprintf("deferral of %d datamart users", nids),
+			   "They are counted, but missing in datamart_users_attempts.");
 }

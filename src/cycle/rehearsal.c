@@ -19,9 +19,9 @@
 #include "access/xact.h"
 #include "errors.h"
 #include "explain.h"
-#include "executor/spi.h"
 #include "failures.h"
 #include "launch.h"
+#include "lookup.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "priority.h"
@@ -32,7 +32,6 @@
 #include "timers.h"
 #include "transaction.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 typedef struct Rehearsal
@@ -63,15 +62,13 @@ choose(Rehearsal *run)
 	DmuFailure *failures;
 	DmuBacklog	backlog;
 	int			nfailures;
-	int64	   *held;
-	int			nheld;
 
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	dmu_warehouse_lock(run->warehouse);
 	nfailures = dmu_failures_list(run->warehouse->users, &failures);
-	held = dmu_failures_held(failures, nfailures, &nheld);
-	dmu_priority_look(run->warehouse, held, nheld, &backlog);
-	run->result->nheld = backlog.nheld;
+	dmu_priority_look(run->warehouse, failures, nfailures, &backlog);
+	run->result->nheld = backlog.nheld - backlog.nparked;
+	run->result->nparked = backlog.nparked;
 	dmu_priority_run(run->warehouse, &backlog, 1, take_first, run->result);
 }
 
@@ -101,26 +98,8 @@ prepare(Rehearsal *run)
 static void
 look_for_row(Rehearsal *run)
 {
-	const char *users_name = run->warehouse->users_name;
-	Oid			type = INT8OID;
-	Datum		id = Int64GetDatum(run->result->dimension_user_id);
-
 	dmu_transaction_begin();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_execute_with_args(psprintf("SELECT FROM %s WHERE %s OPERATOR(pg_catalog.=) $1",
-									   users_name,
-									   run->warehouse->users_key.quoted),
-							  1, &type, &id, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for a datamart user");
-	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no datamart user " INT64_FORMAT " in %s",
-						run->result->dimension_user_id, users_name),
-				 errhint("datamart_users_queue() shows some that are modified.")));
-	PopActiveSnapshot();
-	SPI_finish();
+	dmu_lookup_require(run->warehouse, run->result->dimension_user_id);
 	dmu_transaction_commit(run->context);
 }
 

@@ -218,13 +218,14 @@ handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 					"worker %d: deferred datamart user " INT64_FORMAT ": %s",
 					run->number, entry->dimension_user_id,
 					run->error.message)));
-	if (stage == DMU_STAGE_CALL)
+	if (stage == DMU_STAGE_CALL || !again)
 	{
 		dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
-		dmu_record_contention(run->control, entry->dimension_user_id,
-							  &run->error);
-		entry->has_failure = true;
+		dmu_record_deferral(run->control, entry->dimension_user_id,
+							&run->error, stage == DMU_STAGE_CALL, !again);
 	}
+	if (stage == DMU_STAGE_CALL)
+		entry->has_failure = true;
 
 	/*
 	 * Last of all, and with no interrupt between this and the slot: a worker

@@ -63,6 +63,7 @@ adopt_failures(const DmuOwnerScope *scope, const DmuParam *params)
 {
 	adopt_held(scope, params, "datamart_users_failures", "last_failed_at");
 	adopt_held(scope, params, "datamart_users_contention", "last_deferred_at");
+	adopt_held(scope, params, "datamart_users_parked", "parked_at");
 }
 
 static void
@@ -72,6 +73,16 @@ adopt_history(const DmuOwnerScope *scope, const DmuParam *params)
 				  "UPDATE %s.datamart_users_cycles c SET users_oid = $1"
 				  " WHERE " DMU_ORPHANED("c"),
 				  SPI_OK_UPDATE, 2, params);
+
+	/*
+	 * The log can be long, and is as old as the cycles: where there are none
+	 * to take over, it has nothing either.
+	 */
+	if (SPI_processed > 0)
+		dmu_owner_run(scope,
+					  "UPDATE %s.datamart_users_attempts l SET users_oid = $1"
+					  " WHERE " DMU_ORPHANED("l"),
+					  SPI_OK_UPDATE, 2, params);
 	dmu_owner_run(scope,
 				  "UPDATE %s.datamart_users_slowest s SET users_table = c.new_name"
 				  "  FROM (SELECT cycle_id, $2 AS new_name FROM %s.datamart_users_cycles"
@@ -82,6 +93,11 @@ adopt_history(const DmuOwnerScope *scope, const DmuParam *params)
 				  "UPDATE %s.datamart_users_cycles SET users_table = $2"
 				  " WHERE users_oid = $1 AND users_table <> $2",
 				  SPI_OK_UPDATE, 2, params);
+	if (SPI_processed > 0)
+		dmu_owner_run(scope,
+					  "UPDATE %s.datamart_users_attempts SET users_table = $2"
+					  " WHERE users_oid = $1 AND users_table <> $2",
+					  SPI_OK_UPDATE, 2, params);
 }
 
 static void

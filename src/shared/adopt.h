@@ -42,11 +42,11 @@
 	"(" oid " = 0::oid OR " alias ".users_oid = " oid \
 	" OR " alias ".users_table = " name ")"
 
-/* The failures. */
+/* Who is held: failures, contention, and the parked ones. */
 extern void dmu_adopt_failures(Oid users, const char *users_name);
 
 /*
- * The history as well.  Only for the holder of the cycle lock: the row of a
+ * The history and the log of attempts as well.  Only for the holder of the cycle lock: the row of a
  * running cycle is its coordinator's.
  */
 extern void dmu_adopt_all(Oid users, const char *users_name);

@@ -13,19 +13,18 @@
  */
 #include "failures.h"
 
+#include "attempts.h"
 #include "catalog/pg_type.h"
 #include "errors.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "ownersql.h"
+#include "parked.h"
 #include "settings.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-/* What stands for a message where failure_texts is off. */
-#define TEXT_NOT_KEPT "not kept, see datamart_users.failure_texts"
 
 /* The first back-off for contention, seconds; see dmu_failures_defer(). */
 #define DMU_CONTENTION_DELAY 10
@@ -73,7 +72,7 @@ upsert_failure(const DmuOwnerScope *scope, Oid users, const char *users_name,
 				  DMU_PARAMS(dmu_param_int8(dimension_user_id),
 							 dmu_param_int8(cycle_id),
 							 dmu_param_text(unpack_sql_state(error->sqlerrcode)),
-							 dmu_param_text(dmu_failure_texts ? error->message : TEXT_NOT_KEPT),
+							 dmu_param_text(dmu_failure_texts ? error->message : DMU_TEXT_NOT_KEPT),
 							 dmu_param_text(dmu_failure_texts ? describe_context(error) : NULL),
 							 dmu_param_float8(delay),
 							 dmu_param_float8(delay_max),
@@ -88,7 +87,18 @@ dmu_failures_record(Oid users, const char *users_name,
 					bool nowait)
 {
 	DmuOwnerScope scope;
+	DmuAttempt	attempt = {
+		.users = users,
+		.users_name = users_name,
+		.dimension_user_id = dimension_user_id,
+		.cycle_id = cycle_id,
+		.outcome = DMU_FAILED,
+		.charged = true,
+		.error = error
+	};
 
+	if (nowait)
+		dmu_attempts_lock_nowait();
 	dmu_owner_enter(&scope);
 	if (nowait)
 	{
@@ -106,6 +116,7 @@ dmu_failures_record(Oid users, const char *users_name,
 	upsert_failure(&scope, users, users_name, dimension_user_id, cycle_id,
 				   error, delay, delay_max);
 	dmu_owner_leave(&scope);
+	dmu_attempts_add(&attempt);
 }
 
 void
@@ -170,6 +181,13 @@ dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode)
 				  "   AND f.dimension_user_id = u.dimension_user_id",
 				  SPI_OK_DELETE, lengthof(params), params);
 	taken_back += (int) SPI_processed;
+	dmu_owner_run(&scope,
+				  "UPDATE %s.datamart_users_attempts a SET charged = false"
+				  "  FROM %s.datamart_users_failures_undo u"
+				  " WHERE u.users_oid = $1 AND u.cycle_id = $2 AND u.sqlstate = $3"
+				  "   AND a.cycle_id = u.cycle_id AND a.users_oid = u.users_oid"
+				  "   AND a.dimension_user_id = u.dimension_user_id",
+				  SPI_OK_UPDATE, lengthof(params), params);
 	dmu_owner_leave(&scope);
 	return taken_back;
 }
@@ -236,7 +254,7 @@ dmu_failures_defer(Oid users, const char *users_name, int64 dimension_user_id,
 							 dmu_param_int8(dimension_user_id),
 							 dmu_param_int8(cycle_id),
 							 dmu_param_text(unpack_sql_state(error->sqlerrcode)),
-							 dmu_param_text(dmu_failure_texts ? error->message : TEXT_NOT_KEPT),
+							 dmu_param_text(dmu_failure_texts ? error->message : DMU_TEXT_NOT_KEPT),
 							 dmu_param_float8(Min(delay, DMU_CONTENTION_DELAY)),
 							 dmu_param_float8(delay)));
 	dmu_owner_leave(&scope);
@@ -271,18 +289,25 @@ dmu_failures_retry(Oid users, const int64 *dimension_user_id)
 
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
-				  "WITH failures AS ("
-				  "  UPDATE %s.datamart_users_failures SET next_attempt_at = now()"
-				  "   WHERE users_oid = $1 AND (dimension_user_id = $2 OR $2 IS NULL)"
-				  "     AND next_attempt_at > now()"
+				  "WITH parked AS ("
+				  "  DELETE FROM %s.datamart_users_parked"
+				  "   WHERE users_oid = $1 AND dimension_user_id = $2"
 				  "  RETURNING dimension_user_id),"
+				  " failures AS ("
+				  "  UPDATE %s.datamart_users_failures f SET next_attempt_at = now()"
+				  "   WHERE f.users_oid = $1"
+				  "     AND (f.dimension_user_id = $2 OR $2 IS NULL AND " DMU_NOT_PARKED("f") ")"
+				  "     AND f.next_attempt_at > now()"
+				  "  RETURNING f.dimension_user_id),"
 				  " contention AS ("
-				  "  UPDATE %s.datamart_users_contention SET next_attempt_at = now()"
-				  "   WHERE users_oid = $1 AND (dimension_user_id = $2 OR $2 IS NULL)"
-				  "     AND next_attempt_at > now()"
-				  "  RETURNING dimension_user_id)"
+				  "  UPDATE %s.datamart_users_contention c SET next_attempt_at = now()"
+				  "   WHERE c.users_oid = $1"
+				  "     AND (c.dimension_user_id = $2 OR $2 IS NULL AND " DMU_NOT_PARKED("c") ")"
+				  "     AND c.next_attempt_at > now()"
+				  "  RETURNING c.dimension_user_id)"
 				  " SELECT count(*)::integer"
-				  "   FROM (SELECT dimension_user_id FROM failures"
+				  "   FROM (SELECT dimension_user_id FROM parked"
+				  "         UNION SELECT dimension_user_id FROM failures"
 				  "         UNION SELECT dimension_user_id FROM contention) AS lifted",
 				  SPI_OK_SELECT,
 				  DMU_PARAMS(dmu_param_oid(users),
@@ -304,14 +329,18 @@ dmu_failures_list(Oid users, DmuFailure **failures)
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
 				  "SELECT h.dimension_user_id, max(h.next_attempt_at) > clock_timestamp(),"
-				  "       max(h.next_attempt_at),"
+				  "       bool_or(h.parked), max(h.next_attempt_at),"
 				  "       coalesce(max(h.next_attempt_at)"
 				  "                = max(h.next_attempt_at) FILTER (WHERE h.contention), false)"
-				  "  FROM (SELECT dimension_user_id, next_attempt_at, false AS contention"
+				  "  FROM (SELECT dimension_user_id, next_attempt_at, false AS parked,"
+				  "               false AS contention"
 				  "          FROM %s.datamart_users_failures WHERE users_oid = $1"
 				  "        UNION ALL"
-				  "        SELECT dimension_user_id, next_attempt_at, true"
-				  "          FROM %s.datamart_users_contention WHERE users_oid = $1) AS h"
+				  "        SELECT dimension_user_id, next_attempt_at, false, true"
+				  "          FROM %s.datamart_users_contention WHERE users_oid = $1"
+				  "        UNION ALL"
+				  "        SELECT dimension_user_id, 'infinity', true, false"
+				  "          FROM %s.datamart_users_parked WHERE users_oid = $1) AS h"
 				  " GROUP BY h.dimension_user_id ORDER BY h.dimension_user_id",
 				  SPI_OK_SELECT, 1, &oid);
 	nfailures = (int) SPI_processed;
@@ -321,8 +350,9 @@ dmu_failures_list(Oid users, DmuFailure **failures)
 	{
 		(*failures)[i].dimension_user_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, i, 1));
 		(*failures)[i].held = DatumGetBool(dmu_owner_value(SPI_tuptable, i, 2));
-		(*failures)[i].next_attempt_at = DatumGetTimestampTz(dmu_owner_value(SPI_tuptable, i, 3));
-		(*failures)[i].contention = DatumGetBool(dmu_owner_value(SPI_tuptable, i, 4));
+		(*failures)[i].parked = DatumGetBool(dmu_owner_value(SPI_tuptable, i, 3));
+		(*failures)[i].next_attempt_at = DatumGetTimestampTz(dmu_owner_value(SPI_tuptable, i, 4));
+		(*failures)[i].contention = DatumGetBool(dmu_owner_value(SPI_tuptable, i, 5));
 	}
 	dmu_owner_leave(&scope);
 	return nfailures;
@@ -345,19 +375,4 @@ dmu_failures_find(const DmuFailure *failures, int nfailures,
 
 	return bsearch(&key, failures, nfailures, sizeof(DmuFailure),
 				   compare_failures);
-}
-
-int64	   *
-dmu_failures_held(const DmuFailure *failures, int nfailures, int *nheld)
-{
-	int64	   *held = palloc_extended(Max(nfailures, 1) * sizeof(int64),
-									   MCXT_ALLOC_HUGE);
-
-	*nheld = 0;
-	for (int i = 0; i < nfailures; i++)
-	{
-		if (failures[i].held)
-			held[(*nheld)++] = failures[i].dimension_user_id;
-	}
-	return held;
 }

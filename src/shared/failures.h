@@ -16,14 +16,16 @@
 #include "datamart_users.h"
 
 /*
- * Why a datamart user may have to wait: rows of datamart_users_failures and
- * datamart_users_contention, as far as a queue needs them.
+ * Why a datamart user may have to wait: rows of datamart_users_failures,
+ * datamart_users_contention and datamart_users_parked, as far as a queue needs
+ * them.
  */
 typedef struct DmuFailure
 {
 	int64		dimension_user_id;
-	bool		held;			/* its back-off has not run out */
-	TimestampTz next_attempt_at;
+	bool		held;			/* its back-off has not run out, or: */
+	bool		parked;			/* it is out of the queue */
+	TimestampTz next_attempt_at;	/* infinity if it is parked */
 	bool		contention;		/* that is what holds it until then */
 } DmuFailure;
 
@@ -38,13 +40,10 @@ extern const DmuFailure *dmu_failures_find(const DmuFailure *failures,
 										   int nfailures,
 										   int64 dimension_user_id);
 
-/* The ids of those that are held, in the same order; palloc'd. */
-extern int64 *dmu_failures_held(const DmuFailure *failures, int nfailures,
-								int *nheld);
-
 /*
- * Ends the back-off of one datamart user, or of all of the datamart where
- * "dimension_user_id" is NULL.  Returns how many it held.
+ * Ends the back-off of one datamart user, and takes it back into the queue if
+ * it is parked; or ends that of all of the datamart where "dimension_user_id"
+ * is NULL, but for those that are parked.  Returns how many were held.
  */
 extern int	dmu_failures_retry(Oid users, const int64 *dimension_user_id);
 
@@ -53,7 +52,7 @@ extern int	dmu_failures_retry(Oid users, const int64 *dimension_user_id);
  * seconds doubled for every attempt after the first, up to "delay_max".
  * "nowait" is for a process that ends and cannot be interrupted any more:
  * raises 55P03 rather than wait for a lock.  Without failure_texts, nothing but
- * the SQLSTATE is told of the error.
+ * the SQLSTATE is told of the error.  The attempt goes to the log as well.
  */
 extern void dmu_failures_record(Oid users, const char *users_name,
 								int64 dimension_user_id, int64 cycle_id,
@@ -69,7 +68,8 @@ extern void dmu_failures_keep_undo(Oid users, int64 dimension_user_id,
 
 /*
  * Puts back what was there before the cycle's failures with that SQLSTATE, as
- * far as it was kept.  Returns how many.
+ * far as it was kept, and takes the charge off their attempts in the log.
+ * Returns how many.
  */
 extern int	dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode);
 
@@ -83,7 +83,8 @@ extern void dmu_failures_example(Oid users, int64 cycle_id, int sqlerrcode,
 /*
  * Notes that the procedure kept colliding for a datamart user, with a short
  * back-off: ten seconds, or "delay" if that is less, doubled for every cycle
- * in a row up to "delay" seconds.
+ * in a row up to "delay" seconds.  Nothing goes to the log: there may be a
+ * second turn.
  */
 extern void dmu_failures_defer(Oid users, const char *users_name,
 							   int64 dimension_user_id, int64 cycle_id,

@@ -353,6 +353,17 @@ dmu_history_remove_old(Oid users, int retention)
 				  "   AND c.users_oid <> $1"
 				  "   AND " NO_USERS_TABLE("c"),
 				  SPI_OK_DELETE, lengthof(params), params);
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_parked p"
+				  " WHERE p.parked_at < now() - $2"
+				  "   AND p.users_oid <> $1"
+				  "   AND " NO_USERS_TABLE("p"),
+				  SPI_OK_DELETE, lengthof(params), params);
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_attempts a"
+				  " WHERE a.attempted_at < now() - $2"
+				  "   AND (a.users_oid = $1 OR " NO_USERS_TABLE("a") ")",
+				  SPI_OK_DELETE, lengthof(params), params);
 	dmu_owner_leave(&scope);
 }
 

@@ -122,24 +122,30 @@ compare_ids(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-/* Takes those of "held" out of the ids that were read; both are in order. */
+/* Takes those that are held out of the ids that were read; both are in order. */
 static void
-leave_out_held(DmuBacklog *backlog, const int64 *held, int nheld)
+leave_out_held(DmuBacklog *backlog, const DmuFailure *failures, int nfailures)
 {
 	int64	   *ids = ids_of(backlog->waiting);
 	int64		nids = backlog->nwaiting;
-	int			h = 0;
+	int			f = 0;
 
 	backlog->nwaiting = 0;
 	for (int64 i = 0; i < nids; i++)
 	{
-		while (h < nheld && held[h] < ids[i])
-			h++;
-		if (h < nheld && held[h] == ids[i])
+		while (f < nfailures && failures[f].dimension_user_id < ids[i])
+			f++;
+		if (f < nfailures && failures[f].dimension_user_id == ids[i] &&
+			failures[f].held)
+		{
 			backlog->held[backlog->nheld++] = ids[i];
+			if (failures[f].parked)
+				backlog->nparked++;
+		}
 		else
 			ids[backlog->nwaiting++] = ids[i];
 	}
+	backlog->total -= backlog->nparked;
 }
 
 /* The transaction may not have a snapshot yet.  True if it has one from here. */
@@ -161,8 +167,8 @@ end_query(bool pushed_snapshot)
 }
 
 void
-dmu_priority_look(const DmuWarehouse *warehouse, const int64 *held, int nheld,
-				  DmuBacklog *backlog)
+dmu_priority_look(const DmuWarehouse *warehouse, const DmuFailure *failures,
+				  int nfailures, DmuBacklog *backlog)
 {
 	IdReceiver	receiver = {
 		.pub = {id_receive, receiver_startup,
@@ -186,10 +192,11 @@ dmu_priority_look(const DmuWarehouse *warehouse, const int64 *held, int nheld,
 							 compare_ids);
 	backlog->nwaiting = backlog->total;
 	backlog->waiting = array;
-	backlog->held = palloc_extended(Max(nheld, 1) * sizeof(int64),
+	backlog->held = palloc_extended(Max(nfailures, 1) * sizeof(int64),
 									MCXT_ALLOC_HUGE);
 	backlog->nheld = 0;
-	leave_out_held(backlog, held, nheld);
+	backlog->nparked = 0;
+	leave_out_held(backlog, failures, nfailures);
 
 	SET_VARSIZE(array, array_size(backlog->nwaiting));
 	array->ndim = 1;

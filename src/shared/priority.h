@@ -9,6 +9,7 @@
 #define DMU_PRIORITY_H
 
 #include "datamart_users.h"
+#include "failures.h"
 #include "warehouse.h"
 
 /* One row of the prioritisation query. */
@@ -31,23 +32,25 @@ typedef void (*DmuQueueRowConsumer) (const DmuQueueRow *row, void *arg);
  */
 typedef struct DmuBacklog
 {
-	int64		total;			/* datamart users, those held too */
+	int64		total;			/* datamart users, those held too, but not
+								 * those parked */
 	int64		nwaiting;		/* datamart users that a cycle may take */
 	struct ArrayType *waiting;	/* their ids, a bigint[] */
-	int64	   *held;			/* ids of those left out */
+	int64	   *held;			/* ids of those left out, parked ones too */
 	int			nheld;
+	int			nparked;		/* of these */
 } DmuBacklog;
 
 /* critical to lowest, of the two classes. */
 extern DmuPriority dmu_priority_of(int recency_class, int activity_class);
 
 /*
- * Reads who waits, with the current role's rights.  "held" are nheld ids, in
- * order, that are left out.  Needs a transaction.  Raises 54000 for more
+ * Reads who waits, with the current role's rights.  Those that are held by
+ * "failures", which are in order of their ids, are left out.  Needs a transaction.  Raises 54000 for more
  * than fit into an array, which are 134 million.
  */
 extern void dmu_priority_look(const DmuWarehouse *warehouse,
-							  const int64 *held, int nheld,
+							  const DmuFailure *failures, int nfailures,
 							  DmuBacklog *backlog);
 
 /*

@@ -125,6 +125,7 @@ typedef struct DmuRehearsal
 	int64		usec;			/* what the refresh took, microseconds */
 	int64		nheld;			/* if nobody was: datamart users under
 								 * back-off */
+	int64		nparked;		/* the same: those parked */
 } DmuRehearsal;
 
 typedef struct DmuControl

@@ -305,16 +305,15 @@ ask_privileges(const DmuWarehouse *warehouse, bool for_refresh,
 	}
 }
 
-Oid
-dmu_warehouse_resolve_users(char **users_name)
+DmuWarehouse *
+dmu_warehouse_resolve_users(void)
 {
-	DmuWarehouse warehouse = {0};
+	DmuWarehouse *warehouse = palloc0(sizeof(DmuWarehouse));
 
 	check_settings();
-	dmu_warehouse_examine_users(&warehouse, true);
-	ask_privileges(&warehouse, true, NULL);
-	*users_name = warehouse.users_name;
-	return warehouse.users;
+	dmu_warehouse_examine_users(warehouse, true);
+	ask_privileges(warehouse, true, NULL);
+	return warehouse;
 }
 
 void

@@ -70,9 +70,10 @@ extern DmuWarehouse *dmu_warehouse_resolve_again(Oid users);
 
 /*
  * The users table alone, for what concerns the failures of its datamart: the
- * same errors, and those of a role that may not read or clear the flag.
+ * same errors, and those of a role that may not read or clear the flag.  The
+ * other parts stay as unknown; palloc'd.
  */
-extern Oid	dmu_warehouse_resolve_users(char **users_name);
+extern DmuWarehouse *dmu_warehouse_resolve_users(void);
 
 /*
  * Raises 42501 insufficient_privilege, with the GRANT to issue as hint, if
