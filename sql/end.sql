@@ -21,6 +21,9 @@ GRANT SELECT ON
 	@extschema@.datamart_users_attempt_states,
 	@extschema@.datamart_users_parked,
 	@extschema@.datamart_users_metrics,
+	@extschema@.datamart_users_cycle_comparison,
+	@extschema@.datamart_users_periods,
+	@extschema@.datamart_users_drain,
 	@extschema@.datamart_users_progress,
 	@extschema@.datamart_users_workers,
 	@extschema@.datamart_users_backlog

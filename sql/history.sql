@@ -82,7 +82,9 @@ CREATE VIEW @extschema@.datamart_users_cycle_priority_rates AS
 	SELECT p.*,
 		   c.users_table,
 		   p.total_time / nullif(p.processed + p.failed + p.skipped + p.deferred, 0) AS avg_time,
-		   round((p.processed * 60 / nullif(extract(epoch FROM c.elapsed), 0))::numeric, 1) AS users_per_minute
+		   round((p.processed * 60 / nullif(extract(epoch FROM
+				CASE WHEN c.status <> 'aborted' THEN c.elapsed
+					 ELSE c.counted_at - c.started_at END), 0))::numeric, 1) AS users_per_minute
 	  FROM @extschema@.datamart_users_cycle_priorities p
 	  JOIN @extschema@.datamart_users_cycles c USING (cycle_id);
 

@@ -90,6 +90,12 @@ is(run_cycle(2), '2|0|0|0', 'another cycle');
 is(seen(), '2 3 5 6', 'forgets whom it has refreshed');
 is(stale("date_trunc('minute', age)", 'NULL'), join(' ', map { "$_/01:00:00" } 2, 3, 5, 6), 'and knows how long the others wait');
 
+# Whoever is parked waits for that.
+$node->safe_psql('w', "SELECT datamart_users_park(3, 'known')");
+is(stale('waits_for, held_until IS NOT NULL', 2), '2/back-off/t 3/parked/f', 'one is parked');
+$node->safe_psql('w', 'SELECT datamart_users_retry(3)');
+$node->safe_psql('w', "UPDATE datamart_users_contention SET next_attempt_at = now() + interval '1 day'");
+
 # Refreshed and flagged again between two looks: that is another wait.
 flag('4', 'true');
 is(stale('since IS NULL', 'NULL'), '2/f 3/f 5/f 6/f 4/t', 'who was flagged again was not seen since');
