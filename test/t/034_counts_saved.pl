@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_node('saved');
-my ($client, $coordinator, $stdout, $stderr);
+my ($client, $coordinator, $at_work, $stdout, $stderr);
 
 my $counts = 'status, backlog, found, processed, failed, skipped, deferred, workers, max_users, counted_at IS NOT NULL';
 
@@ -29,6 +29,7 @@ sub start_cycle
 	$client = start_psql($node, 'w', 'SELECT status FROM datamart_users_run_cycle(4, 2)');
 	wait_for_gate($node, 'w', 2);
 	$coordinator = worker_pid($node, 1);
+	$at_work = worker_user($node, 2);
 	open_gate($gates{ worker_user($node, 1) });
 	wait_for_sql($node, 'w', 'SELECT processed + failed = 3 FROM datamart_users_cycles ORDER BY cycle_id DESC LIMIT 1',
 		'the counts are written down');
@@ -44,7 +45,7 @@ $node->safe_psql('w', "SELECT pg_terminate_backend($coordinator)");
 finish($client);
 open_gate($_) for @gates;
 wait_for_idle($node);
-is($node->safe_psql('w', 'SELECT refreshes FROM dwh.datamartusers WHERE dimension_user_id = 3'), '', 'who was at work rolled back');
+is($node->safe_psql('w', "SELECT refreshes FROM dwh.datamartusers WHERE dimension_user_id = $at_work"), '', 'who was at work rolled back');
 like($node->safe_psql('w', 'SELECT datamart_users_report()'), qr/\ACycle 1: left running when it died.*\n +5 +4 +2 +1 +0 +0\n/s, 'the report of what it left');
 is($node->safe_psql('w', 'SELECT status, found FROM datamart_users_run_cycle(1, 1)'), 'completed|1', 'the next cycle');
 is($node->safe_psql('w', "SELECT $counts FROM datamart_users_cycles WHERE cycle_id = 1"), 'aborted|5|4|2|1|0|0|2|4|t', 'marks it as aborted, with its counts');
