@@ -25,7 +25,10 @@ CREATE TABLE @extschema@.datamart_users_cycles (
 	users_oid oid NOT NULL,
 	users_table text NOT NULL,
 	sqlstate text,
-	counted_at timestamptz
+	counted_at timestamptz,
+	session_role name,
+	application_name text,
+	caller_pid integer
 );
 CREATE INDEX datamart_users_cycles_started_at_idx ON @extschema@.datamart_users_cycles (started_at);
 CREATE INDEX datamart_users_cycles_running_idx ON @extschema@.datamart_users_cycles (users_oid) WHERE status = 'running';
@@ -46,9 +49,12 @@ COMMENT ON COLUMN @extschema@.datamart_users_cycles.deferred IS 'datamart users 
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.workers_requested IS 'workers asked for, the coordinator included';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.workers IS 'workers that ran, the coordinator included';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.prioritisation_time IS 'time from the start of the cycle''s queries until its queue was filled';
-COMMENT ON COLUMN @extschema@.datamart_users_cycles.message IS 'why the cycle ended as it did, where there is something to say (see datamart_users.failure_texts)';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.message IS 'why the cycle ended as it did, where there is something to say: its error, or who canceled it (see datamart_users.failure_texts)';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.sqlstate IS 'of the error that ended the cycle';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.counted_at IS 'when the counts were written down: every few seconds while the cycle runs, so those of an aborted cycle may be a little too low; NULL = never';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.session_role IS 'role that the caller of the cycle had logged in as';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.application_name IS 'application_name of the caller';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.caller_pid IS 'process of the caller, as in the server log';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.users_oid IS 'users table of the datamart; a cycle touches only what belongs to its own';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.users_table IS 'its name, which stays when the table has gone';
 

@@ -49,12 +49,37 @@ LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 4;
 
 COMMENT ON FUNCTION @extschema@.datamart_users_get_workers() IS 'see the view datamart_users_workers';
 
-CREATE VIEW @extschema@.datamart_users_workers AS SELECT * FROM @extschema@.datamart_users_get_workers();
+-- What a process waits for, and what another one does, pg_stat_get_activity()
+-- tells with the rights of whoever reads the view.  For whom it waits everybody
+-- may know; only where it may wait for a lock is the lock table looked at.
+-- There is no process 0, and NULL would stand for all of them.
+CREATE VIEW @extschema@.datamart_users_workers AS
+	SELECT w.*,
+		   a.wait_event_type,
+		   a.wait_event,
+		   blocking.pids AS blocking_pids,
+		   pg_get_userbyid(b.usesysid) AS blocking_role,
+		   CASE blocking.pids[1] WHEN 0 THEN 'prepared transaction' ELSE b.state END AS blocking_state,
+		   b.xact_start AS blocking_since,
+		   b.query AS blocking_query
+	  FROM @extschema@.datamart_users_get_workers() AS w
+	  LEFT JOIN LATERAL pg_stat_get_activity(w.pid) AS a ON true
+	  LEFT JOIN LATERAL (
+		SELECT nullif(pg_blocking_pids(w.pid), '{}') AS pids
+		 WHERE a.wait_event_type = 'Lock' OR a.backend_type IS NULL) AS blocking ON true
+	  LEFT JOIN LATERAL pg_stat_get_activity(coalesce(blocking.pids[1], 0)) AS b ON true;
 
 COMMENT ON VIEW @extschema@.datamart_users_workers IS 'the workers of the running cycles of this database';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.users_table IS 'the datamart: its users table, as it was named when the cycle began';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.worker IS '1 is the coordinator';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.since IS 'when the worker took on what it does';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.wait_event_type IS 'what it waits for, as in pg_stat_activity, and for whom that shows it';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.wait_event IS 'the same in detail';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.blocking_pids IS 'the processes for whose locks it waits, as of pg_blocking_pids(); 0 is a prepared transaction';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.blocking_role IS 'role of the first of those';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.blocking_state IS 'what it is at, for whom pg_stat_activity shows it';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.blocking_since IS 'when its transaction began, likewise';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.blocking_query IS 'its latest statement, likewise';
 
 CREATE FUNCTION @extschema@.datamart_users_get_backlog(
 	OUT users_table text,

@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "procedure.h"
 #include "settings.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -98,6 +99,12 @@ dmu_check_connections(DmuDoctor *doctor, DmuFinding *finding)
 		finding->detail = psprintf("the processes of a cycle cannot connect: role %s, as which they log in, lacks CONNECT on database %s",
 								   name, database);
 		finding->hint = psprintf("GRANT CONNECT ON DATABASE %s TO %s;", database, name);
+	}
+	else if (!OidIsValid(get_role_oid(GetConfigOption("session_authorization", false, false), true)))
+	{
+		finding->detail = psprintf("the processes of a cycle cannot take over this session: its role %s was renamed since it logged in",
+								   name);
+		finding->hint = "Reconnect.";
 	}
 	else
 	{

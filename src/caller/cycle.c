@@ -18,9 +18,11 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
+#include "compat.h"
 #include "errors.h"
 #include "history.h"
 #include "launch.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "progress.h"
@@ -34,6 +36,7 @@
 #include "utils/timestamp.h"
 #include "watch.h"
 #include "timers.h"
+#include "who.h"
 
 /* How often it looks at a cycle that does not know of it, milliseconds. */
 #define DMU_POLL_INTERVAL 100
@@ -55,6 +58,20 @@ typedef struct OwnCycle
 	BackgroundWorkerHandle *coordinator;
 } OwnCycle;
 
+/* Cancels a cycle of this backend's, and says why; may run while it exits. */
+static void
+cancel_own(DmuControl *control, const char *what, const char *error)
+{
+	char		reason[DMU_ERROR_TEXT_LEN];
+	int			len;
+
+	snprintf(reason, sizeof(reason), "%s, %s%s%s", what, control->identity.who,
+			 error != NULL ? ": " : "", error != NULL ? error : "");
+	len = (int) strlen(reason);
+	reason[pg_mbcliplen(reason, len, len)] = '\0';
+	dmu_queue_cancel(&control->head, reason);
+}
+
 /*
  * on_dsm_detach callback: this backend has nothing more to do with the cycle.
  * If it was to wait for the end, or did not even get the id, there must be
@@ -68,7 +85,10 @@ leave_cycle(dsm_segment *seg, Datum arg)
 
 	if (phase < DMU_PHASE_RUNNING ||
 		(control->request.caller_waits && phase < DMU_PHASE_FINISHED))
-		dmu_queue_request_stop(control, DMU_STOP_CANCEL);
+		cancel_own(control, ClientConnectionLost ?
+				   "canceled because the client of its caller has gone" :
+				   "canceled because the session of its caller was terminated",
+				   NULL);
 }
 
 /*
@@ -176,17 +196,23 @@ warn_not_replicated(DmuControl *control)
 }
 
 /*
- * This backend gives up.  The cycle is told, and gets the time to roll back
- * and to write its history before the error goes on to the client.
+ * This backend gives up, for the error that is just being handled.  The cycle
+ * is told, and gets the time to roll back and to write its history before the
+ * error goes on to the client.
  */
 static void
-abandon_cycle(OwnCycle *cycle)
+abandon_cycle(OwnCycle *cycle, MemoryContext context)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz woken = 0;
+	MemoryContext old_context = MemoryContextSwitchTo(context);
+	ErrorData  *edata = CopyErrorData();
 	pid_t		pid;
 
-	dmu_queue_request_stop(cycle->control, DMU_STOP_CANCEL);
+	cancel_own(cycle->control, "canceled with the statement of its caller",
+			   edata->message);
+	FreeErrorData(edata);
+	MemoryContextSwitchTo(old_context);
 	HOLD_INTERRUPTS();
 	while (GetBackgroundWorkerPid(cycle->coordinator, &pid) != BGWH_STOPPED &&
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
@@ -221,6 +247,8 @@ warn_few_workers(DmuControl *control)
 static void
 follow_cycle(OwnCycle *cycle, const DmuRequest *request, DmuPhase phase)
 {
+	MemoryContext context = CurrentMemoryContext;
+
 	launch_cycle(cycle, request);
 
 	PG_TRY();
@@ -235,7 +263,7 @@ follow_cycle(OwnCycle *cycle, const DmuRequest *request, DmuPhase phase)
 	}
 	PG_CATCH();
 	{
-		abandon_cycle(cycle);
+		abandon_cycle(cycle, context);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -268,6 +296,16 @@ dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result)
 	dsm_detach(cycle.seg);
 }
 
+/* Its pid may be another backend's soon after it has ended. */
+static bool
+coordinator_lives(const DmuControlHead *head)
+{
+	PGPROC	   *proc = BackendPidGetProc(head->coordinator_pid);
+
+	return proc != NULL && dmu_is_background_worker(proc) &&
+		proc->databaseId == head->database;
+}
+
 /*
  * Waits until another session's cycle has ended or "timeout" milliseconds have
  * passed (negative: no limit), which returns true.  With "stop", it is to end.
@@ -282,7 +320,7 @@ follow_running(DmuControlHead *head, int64 timeout, bool stop)
 	DmuWatch	watch;
 
 	dmu_watch_begin(&watch);
-	while (BackendPidGetProc(head->coordinator_pid) != NULL && !timed_out)
+	while (coordinator_lives(head) && !timed_out)
 	{
 		if (control != NULL)
 			dmu_watch_look(&watch, control);
@@ -301,14 +339,15 @@ follow_running(DmuControlHead *head, int64 timeout, bool stop)
 
 /*
  * The result of a cycle that was followed.  False if it must be looked up in
- * the history: its coordinator died, or is of another build.
+ * the history: its coordinator died, is of another build, or has not come so
+ * far as to begin it.
  */
 static bool
 followed_result(DmuControlHead *head, bool timed_out, DmuCycleResult *result)
 {
 	DmuControl *control = dmu_queue_whole(head);
 
-	if (control == NULL)
+	if (control == NULL || head->cycle_id == 0)
 		return false;
 	if (dmu_queue_phase(control) == DMU_PHASE_FINISHED)
 		*result = control->result;
@@ -380,7 +419,9 @@ cancel(DmuControlHead *head, dsm_segment *seg)
 		return false;
 
 	check_may_cancel(head);
-	dmu_queue_cancel(head);
+	dmu_queue_cancel(head,
+					 psprintf("canceled by datamart_users_cancel_cycle(), called by %s",
+							  dmu_who_am_i()));
 	if (follow_running(head, DMU_CANCEL_LIMIT, true))
 		ereport(WARNING,
 				(errmsg("cycle " INT64_FORMAT " of datamart_users has not stopped within %d seconds",

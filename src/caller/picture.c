@@ -195,6 +195,55 @@ draw_unusual(DmuCanvas *canvas, const DmuPicture *picture)
 	appendStringInfo(&canvas->text, "  %s\n", dmu_text_line(line.data, 78));
 }
 
+/* Who has called for it, where that says more than the role does. */
+static void
+draw_caller(DmuCanvas *canvas, const DmuPicture *picture)
+{
+	StringInfo	text = &canvas->text;
+	bool		application = picture->application_name != NULL &&
+	picture->application_name[0] != '\0';
+	bool		other_role = picture->session_role != NULL &&
+	strcmp(picture->session_role, picture->role_name) != 0;
+
+	if (!application && !other_role)
+		return;
+	appendStringInfoString(text, "  called by ");
+	if (application)
+		appendStringInfoString(text, dmu_text_line(picture->application_name, 30));
+	if (other_role)
+		appendStringInfo(text, "%slogged in as %s", application ? ", " : "a session ",
+						 dmu_text_line(picture->session_role, 20));
+	appendStringInfoChar(text, '\n');
+}
+
+/* What the workers of a running cycle are at. */
+static void
+draw_workers(DmuCanvas *canvas, const DmuPicture *picture)
+{
+	StringInfo	text = &canvas->text;
+	int			shown = Min(picture->nworkers, DMU_PICTURE_WORKERS);
+
+	if (shown == 0)
+		return;
+	appendStringInfoString(text, "\nWorkers    pid  state      datamart user  priority        since  waits for\n");
+	for (int i = 0; i < shown; i++)
+	{
+		const DmuPictureWorker *worker = &picture->running[i];
+
+		appendStringInfo(text, "  %4d%8d  %-10.10s%14s  %-10s%11s  %s",
+						 worker->number, worker->pid, worker->state,
+						 dmu_canvas_is_known(worker->dimension_user_id) ?
+						 psprintf(INT64_FORMAT, worker->dimension_user_id) : "-",
+						 worker->priority != NULL ? worker->priority : "-",
+						 dmu_canvas_short_duration(worker->usec),
+						 worker->waits == NULL ? "" :
+						 dmu_text_line(worker->waits, 15));
+		dmu_canvas_end_line(canvas);
+	}
+	if (picture->nworkers > shown)
+		appendStringInfo(text, "  and %d others\n", picture->nworkers - shown);
+}
+
 /* What was asked, and what came of it. */
 static void
 draw_head(DmuCanvas *canvas, const DmuPicture *picture)
@@ -210,6 +259,7 @@ draw_head(DmuCanvas *canvas, const DmuPicture *picture)
 						 dmu_text_line(picture->message, 78));
 	appendStringInfo(text, "  started %s by %s\n", picture->started_at,
 					 dmu_text_line(picture->role_name, 40));
+	draw_caller(canvas, picture);
 	appendStringInfo(text, "  users table %s\n",
 					 dmu_text_line(picture->users_table, 66));
 	draw_request(canvas, picture);
@@ -417,6 +467,7 @@ dmu_picture_draw(const DmuPicture *picture)
 	DmuCanvas  *canvas = dmu_canvas_make();
 
 	draw_head(canvas, picture);
+	draw_workers(canvas, picture);
 	draw_profile(canvas, picture);
 	draw_tail(canvas, picture);
 

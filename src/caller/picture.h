@@ -19,6 +19,7 @@
 /* As many cycles as it takes to say what is usual. */
 #define DMU_PICTURE_COMPARED 10
 #define DMU_PICTURE_SLOWEST 3
+#define DMU_PICTURE_WORKERS 8
 
 /* A row of datamart_users_cycle_priorities. */
 typedef struct DmuPicturePriority
@@ -62,6 +63,21 @@ typedef struct DmuPictureUnusual
 } DmuPictureUnusual;
 
 /*
+ * A worker of a running cycle.  "dimension_user_id" as above; "waits" is what
+ * it waits for, NULL if it does not or that is not to be shown.
+ */
+typedef struct DmuPictureWorker
+{
+	int			number;
+	int			pid;
+	const char *state;
+	int64		dimension_user_id;
+	const char *priority;		/* NULL if it is at none */
+	int64		usec;			/* since it has been at that */
+	char	   *waits;
+} DmuPictureWorker;
+
+/*
  * Any int64 may be DMU_UNKNOWN and any text NULL where it is.  Times are
  * microseconds, all other figures datamart users or workers.
  */
@@ -70,6 +86,8 @@ typedef struct DmuPicture
 	int64		cycle_id;
 	char	   *status;
 	char	   *role_name;
+	char	   *session_role;	/* that the caller has logged in as */
+	char	   *application_name;
 	char	   *users_table;
 	char	   *message;
 	bool		message_hidden;
@@ -98,6 +116,8 @@ typedef struct DmuPicture
 	char	   *phase;
 	int64		done;
 	int64		time_left;
+	int			nworkers;		/* may be more than there is room for */
+	DmuPictureWorker running[DMU_PICTURE_WORKERS];
 
 	int			npriorities;
 	DmuPicturePriority priorities[DMU_NPRIORITIES];

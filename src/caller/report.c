@@ -20,6 +20,7 @@
 #include "parked.h"
 #include "picture.h"
 #include "privilege.h"
+#include "report_workers.h"
 #include "text.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -122,7 +123,8 @@ read_cycle(Reader *reader)
 					   "         round(round(c.processed * 60 / nullif(extract(epoch FROM c.elapsed), 0), 1))::bigint END,"
 					   "       trunc(100.0 * c.processed / nullif(c.processed + c.failed + c.deferred, 0), 2)::text,"
 					   "       p.cycle_id, p.phase, p.done::bigint, " USEC("p.time_left") ","
-					   "       c.users_table, " USEC("c.counted_at - c.started_at")
+					   "       c.users_table, c.session_role::text, c.application_name,"
+					   "       " USEC("c.counted_at - c.started_at")
 					   "  FROM %s.datamart_users_cycles c"
 					   "  LEFT JOIN %s.datamart_users_progress p"
 					   "    ON p.cycle_id = c.cycle_id AND c.status = 'running'"
@@ -162,7 +164,9 @@ read_cycle(Reader *reader)
 	picture->done = read_figure(reader, 22);
 	picture->time_left = read_figure(reader, 23);
 	picture->users_table = read_text(reader, 24);
-	picture->counted = read_figure(reader, 25);
+	picture->session_role = read_text(reader, 25);
+	picture->application_name = read_text(reader, 26);
+	picture->counted = read_figure(reader, 27);
 	return true;
 }
 
@@ -371,6 +375,9 @@ read_picture(Oid schema, bool latest, DmuPicture *picture)
 	}
 	dmu_owner_leave(&reader.scope);
 
+	if (found && picture->lives)
+		dmu_report_workers(picture,
+						   dmu_privilege_may_read(schema, "datamart_users_workers"));
 	if (found && picture->message != NULL && !cycles)
 		picture->message_hidden = !dmu_privilege_has_role(picture->role_name);
 	return found;

@@ -101,7 +101,7 @@ check_blocked(DmuControl *control, TimestampTz now)
 	for (int i = 0; i < control->nslots; i++)
 	{
 		DmuSlot    *slot = &control->slots[i];
-		int			pid = (int) pg_atomic_read_u32(&slot->pid);
+		int			pid = (int) pg_atomic_read_u32(&slot->live_pid);
 		TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
 
 		/*

@@ -19,9 +19,11 @@
 
 #include "access/xact.h"
 #include "adopt.h"
+#include "cancel.h"
 #include "compat.h"
 #include "directory.h"
 #include "errors.h"
+#include "explain.h"
 #include "failures.h"
 #include "fill.h"
 #include "finish.h"
@@ -179,6 +181,10 @@ begin_cycle(Coordination *c)
 	start.users = control->request.users;
 	start.users_name = control->request.users_name;
 	start.role_name = NameStr(control->role_name);
+	start.session_role = GetUserNameFromId(control->identity.authenticated_role,
+										   true);
+	start.application_name = control->identity.application_name;
+	start.caller_pid = control->caller_pid;
 	start.started_at = control->started_at;
 	start.time_limit = control->request.time_limit;
 	start.workers_requested = control->request.workers;
@@ -286,15 +292,18 @@ may_go_on(Coordination *c)
 
 /* An error that ends the cycle, on its way to history and caller. */
 static void
-note_error(Coordination *c, const DmuError *error)
+note_error(Coordination *c, DmuError *error)
 {
 	DmuControl *control = c->control;
 	bool		canceled = (error->sqlerrcode == ERRCODE_QUERY_CANCELED);
+	int			sender = canceled ? dmu_cancel_sender() : 0;
 
-	/* A cancel by the stop flag is no error of its own. */
-	if (canceled && dmu_queue_stop(control) >= DMU_STOP_CANCEL)
+	/* A cancel by the stop flag is no error of a cycle that the history has. */
+	if (canceled && c->begun && dmu_queue_stop(control) >= DMU_STOP_CANCEL)
 		return;
 
+	if (sender != 0)
+		dmu_explain_cancel(error, DMU_COORDINATOR_CANCELED, sender);
 	dmu_queue_stop_with_error(control,
 							  canceled ? DMU_STOP_ABORT : DMU_STOP_FAILED,
 							  error);

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * explain.c
- *		What the author of a procedure should know of an error.
+ *		What the author of a procedure, or who reads of it, should know of an
+ *		error.
  *
  *		This file knows nothing of cycles and workers.
  *
@@ -10,7 +11,10 @@
 #include "explain.h"
 
 #include "errors.h"
+#include "miscadmin.h"
 #include "settings.h"
+#include "transaction.h"
+#include "who.h"
 
 void
 dmu_explain_timeout(DmuError *error, DmuLimit limit, int call_limit)
@@ -45,4 +49,33 @@ dmu_explain_failure(DmuError *error, DmuLimit out_of_time, int call_limit)
 		strlcpy(error->hint,
 				"If this is about a connection of dblink: one that the procedure leaves open stays in its worker for the next datamart users.",
 				sizeof(error->hint));
+}
+
+void
+dmu_explain_cancel(DmuError *error, const char *what, int sender)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuError   *second = palloc(sizeof(DmuError));
+	uint32		held = QueryCancelHoldoffCount;
+	char	   *volatile who = NULL;
+
+	PG_TRY();
+	{
+		dmu_transaction_begin();
+		dmu_transaction_limit_waits();
+		who = MemoryContextStrdup(context, dmu_who_is(sender));
+		dmu_transaction_commit(context);
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(second, context);
+		QueryCancelHoldoffCount = held;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	dmu_error_set(error, ERRCODE_QUERY_CANCELED,
+				  psprintf("%s by %s", what,
+						   who != NULL ? who : psprintf("process %d", sender)),
+				  NULL, NULL);
+	pfree(second);
 }

@@ -35,26 +35,6 @@
 #define DMU_LOOK_INTERVAL 500
 #define DMU_STOP_INTERVAL 100
 
-/* A cancel of the coordinator is one of the cycle. */
-static void
-take_cancel(DmuControl *control)
-{
-	DmuError   *error;
-
-	if (!QueryCancelPending)
-		return;
-	QueryCancelPending = false;
-	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
-		return;
-
-	error = palloc(sizeof(DmuError));
-	dmu_error_set(error, ERRCODE_QUERY_CANCELED,
-				  "canceling cycle because its coordinator was canceled",
-				  NULL, NULL);
-	dmu_queue_stop_with_error(control, DMU_STOP_ABORT, error);
-	pfree(error);
-}
-
 /* True if a worker that has been at the same thing for a while waits for us. */
 static bool
 is_in_the_way(DmuControl *control)
@@ -123,7 +103,7 @@ dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 	{
 		bool		stopping;
 
-		take_cancel(control);
+		dmu_trouble_take_cancel(control);
 		CHECK_FOR_INTERRUPTS();
 		stopping = dmu_queue_stop(control) >= DMU_STOP_CANCEL;
 		if (stopping)
@@ -136,7 +116,7 @@ dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 						 WAIT_EVENT_BGWORKER_SHUTDOWN);
 		ResetLatch(MyLatch);
 	}
-	take_cancel(control);
+	dmu_trouble_take_cancel(control);
 	RESUME_CANCEL_INTERRUPTS();
 	MemoryContextDelete(context);
 }
@@ -144,8 +124,9 @@ dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 void
 dmu_finish_commit(DmuControl *control, MemoryContext context)
 {
-	dmu_timers_finish(control);
+	/* In this order: a signal that is cleared has set the flag before. */
 	dmu_cancel_clear();
+	dmu_timers_finish(control);
 	dmu_transaction_commit(context);
 	if (dmu_cancel_was_taken())
 		pg_atomic_write_u32(&control->not_replicated, 1);
@@ -277,10 +258,17 @@ make_result(DmuControl *control, int put_off, DmuCycleResult *result)
 						result);
 }
 
-/* What the history tells of an error that ended the cycle, NULL if none did. */
+/*
+ * What the history tells of an error that ended the cycle, or of who canceled
+ * it; NULL if nothing did.
+ */
 static const char *
-error_message(const DmuError *error)
+end_message(DmuControl *control, DmuStatus status)
 {
+	const DmuError *error = &control->error;
+
+	if (status == DMU_STATUS_CANCELLED)
+		return dmu_queue_stop_reason(control);
 	if (error->sqlerrcode == 0 || dmu_failure_texts)
 		return error->sqlerrcode == 0 ? NULL : error->message;
 	return psprintf("SQLSTATE %s, its text is not kept",
@@ -308,7 +296,7 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	end.max_users = control->max_users;
 	end.prioritisation_usec = control->queued_at != 0 ?
 		control->queued_at - control->started_at : -1;
-	end.message = error_message(&control->error);
+	end.message = end_message(control, result->status);
 	end.sqlerrcode = control->error.sqlerrcode;
 	end.found_by_priority = control->found_by_priority;
 	end.by_priority = tallies;
@@ -354,11 +342,12 @@ remove_old_history(DmuControl *control)
 }
 
 static void
-log_summary(const DmuCycleResult *result)
+log_summary(DmuControl *control, const DmuCycleResult *result)
 {
 	const int64 *outcomes = result->total.outcomes;
 	char	   *workers = psprintf(ngettext("%d worker", "%d workers", result->workers),
 								   result->workers);
+	const char *message = end_message(control, result->status);
 
 	ereport(LOG,
 			(errmsg_plural("datamart_users cycle %lld: %s, processed %lld of %d datamart user (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
@@ -369,7 +358,8 @@ log_summary(const DmuCycleResult *result)
 						   (long long) outcomes[DMU_FAILED],
 						   (long long) outcomes[DMU_SKIPPED],
 						   (long long) outcomes[DMU_DEFERRED], workers,
-						   (result->finished_at - result->started_at) / 1000000.0)));
+						   (result->finished_at - result->started_at) / 1000000.0),
+			 message != NULL ? errdetail_internal("%s", message) : 0));
 	pfree(workers);
 }
 
@@ -393,7 +383,7 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 	if (control->head.cycle_id != 0)
 	{
 		write_history(control, &result);
-		log_summary(&result);
+		log_summary(control, &result);
 		dmu_notes_end(control);
 		remove_old_history(control);
 	}

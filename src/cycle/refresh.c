@@ -57,6 +57,9 @@
  */
 #define DMU_LOCK_ATTEMPTS 10
 
+/* How the server begins where two transactions change one row of a catalog. */
+#define CONCURRENT_DDL "tuple concurrently "
+
 struct DmuRefresher
 {
 	const DmuWarehouse *warehouse;
@@ -78,6 +81,7 @@ typedef struct Attempts
 	int			calls;			/* without the lock, that collided */
 	int			locks;			/* tries to get the lock, that collided */
 	int			rewrites;		/* that met a relation rewritten under them */
+	int			doubtful;		/* that may have collided */
 } Attempts;
 
 /* True in the transaction of a refresh. */
@@ -289,6 +293,15 @@ is_collision(const DmuError *error)
 		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
+bool
+dmu_refresh_may_have_collided(const DmuError *error)
+{
+	return error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION ||
+		error->sqlerrcode == ERRCODE_EXCLUSION_VIOLATION ||
+		(error->sqlerrcode == ERRCODE_INTERNAL_ERROR &&
+		 strncmp(error->message, CONCURRENT_DDL, strlen(CONCURRENT_DDL)) == 0);
+}
+
 /*
  * Can the error of the attempt just aborted be due to a relation that was
  * rewritten under it?  A table that looks empty makes procedures fail in many
@@ -368,6 +381,10 @@ try_again(Attempts *attempts, const DmuRefresher *refresher,
 	if (refresher->stage == DMU_STAGE_REWRITE)
 		return ++attempts->rewrites < DMU_ATTEMPTS;
 
+	/* If it did, the next attempt sees what the other one has written. */
+	if (dmu_refresh_may_have_collided(error))
+		return attempts->doubtful++ == 0;
+
 	/*
 	 * A lock that somebody keeps will not be had by calling once more in
 	 * vain: wait for it first, and if that does not help, leave it.
@@ -393,7 +410,7 @@ dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
 			DmuBeforeClear before_clear, DmuError *error)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(refresher->context);
-	Attempts	attempts = {false, 0, 0, 0};
+	Attempts	attempts = {false, 0, 0, 0, 0};
 	DmuOutcome	outcome;
 	bool		called;
 
@@ -404,7 +421,8 @@ dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
 						  before_clear, error, &called);
 		MemoryContextReset(refresher->context);
 	} while (outcome == DMU_FAILED &&
-			 (is_collision(error) || refresher->stage == DMU_STAGE_REWRITE) &&
+			 (is_collision(error) || refresher->stage == DMU_STAGE_REWRITE ||
+			  dmu_refresh_may_have_collided(error)) &&
 			 try_again(&attempts, refresher, error, called));
 
 	MemoryContextSwitchTo(old_context);

@@ -49,6 +49,13 @@ extern void dmu_refresh_rehearse(DmuRefresher *refresher);
 extern DmuOutcome dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
 							  DmuBeforeClear before_clear, DmuError *error);
 
+/*
+ * True for a failure that other transactions may be the reason of, as the server
+ * has no serialization failure for it: a row that our snapshot did not show was
+ * in the way of ours, or DDL met other DDL.  It has been tried twice.
+ */
+extern bool dmu_refresh_may_have_collided(const DmuError *error);
+
 /* How far the last attempt of the last dmu_refresh() got. */
 extern DmuStage dmu_refresh_stage(const DmuRefresher *refresher);
 

@@ -17,6 +17,7 @@
 #include "rehearsal.h"
 
 #include "access/xact.h"
+#include "cancel.h"
 #include "errors.h"
 #include "explain.h"
 #include "failures.h"
@@ -120,6 +121,7 @@ refresh(Rehearsal *run)
 	DmuQueueEntry entry = {.dimension_user_id = run->result->dimension_user_id};
 	DmuOutcome	outcome;
 	DmuLimit	out_of_time;
+	int			sender;
 
 	debug_query_string = dmu_refresh_statement(run->refresher,
 											   entry.dimension_user_id);
@@ -134,7 +136,10 @@ refresh(Rehearsal *run)
 						  &run->error);
 	HOLD_CANCEL_INTERRUPTS();
 	out_of_time = dmu_timers_end();
-	if (outcome == DMU_FAILED)
+	sender = out_of_time == DMU_LIMIT_NONE ? dmu_cancel_sender() : 0;
+	if (outcome == DMU_FAILED && sender != 0)
+		dmu_explain_cancel(&run->error, "refresh was canceled", sender);
+	else if (outcome == DMU_FAILED)
 		dmu_explain_failure(&run->error, out_of_time,
 							dmu_refresh_call_limit(run->refresher));
 	finish_refresh(run, outcome);

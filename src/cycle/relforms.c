@@ -17,6 +17,8 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_rewrite.h"
+#include "rewrite/rewriteSupport.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
@@ -52,7 +54,35 @@ bool
 dmu_relforms_has_rows(char kind)
 {
 	return kind == RELKIND_RELATION || kind == RELKIND_MATVIEW ||
-		kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_FOREIGN_TABLE;
+		kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_FOREIGN_TABLE ||
+		kind == RELKIND_VIEW;
+}
+
+/*
+ * The transaction that has given a view its query, or an invalid one.  Where
+ * that is another one, the query is.
+ */
+static TransactionId
+look_up_query(Oid view, Snapshot snapshot)
+{
+	Relation	rules = table_open(RewriteRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	TransactionId writer = InvalidTransactionId;
+
+	ScanKeyInit(&keys[0], Anum_pg_rewrite_ev_class, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(view));
+	ScanKeyInit(&keys[1], Anum_pg_rewrite_rulename, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum(ViewSelectRuleName));
+	scan = systable_beginscan(rules, RewriteRelRulenameIndexId, true, snapshot,
+							  lengthof(keys), keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		writer = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	systable_endscan(scan);
+	table_close(rules, AccessShareLock);
+	return writer;
 }
 
 static List *
@@ -104,6 +134,8 @@ dmu_relforms_get(const DmuRelforms *forms, Oid relid, Snapshot snapshot)
 	systable_endscan(scan);
 	if (form.exists && dmu_relforms_has_rows(form.kind))
 		form.parents = look_up_parents(forms, relid, snapshot);
+	if (form.exists && form.kind == RELKIND_VIEW)
+		form.query = look_up_query(relid, snapshot);
 	return form;
 }
 
@@ -157,6 +189,7 @@ dmu_relforms_differ(const DmuRelforms *forms, const DmuRelform *before,
 	return !before->exists ||
 		list_member_oid(forms->renamed, after->schema) ||
 		before->relfilenode != after->relfilenode ||
+		before->query != after->query ||
 		before->schema != after->schema ||
 		strcmp(NameStr(before->name), NameStr(after->name)) != 0 ||
 		!equal(before->parents, after->parents);

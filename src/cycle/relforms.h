@@ -27,6 +27,7 @@ typedef struct DmuRelform
 	Oid			schema;
 	NameData	name;
 	List	   *parents;		/* of which it is a child or partition */
+	TransactionId query;		/* that has written the query of a view */
 } DmuRelform;
 
 /* The catalogs, and the snapshots; owned by dmu_relforms_open(). */
@@ -56,12 +57,12 @@ extern SysScanDesc dmu_relforms_scan(Relation classes, Oid relid,
  */
 extern bool dmu_relforms_find_renamed(DmuRelforms *forms);
 
-/* A table, of whatever kind, or a materialized view. */
+/* A table or a view, of whatever kind. */
 extern bool dmu_relforms_has_rows(char kind);
 
 /*
  * The relation, which is there after, is another one than before: other rows,
- * or it has taken a name or a place among partitions that was another one's.
+ * another query of a view, or it has taken a name or a place among partitions that was another one's.
  * One that was not there before was created since.
  */
 extern bool dmu_relforms_differ(const DmuRelforms *forms,

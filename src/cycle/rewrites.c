@@ -5,8 +5,8 @@
  *		refresh.
  *
  *		TRUNCATE, ALTER TABLE where it rewrites, REFRESH MATERIALIZED VIEW, and
- *		whoever exchanges a table or a partition for another one put a new file
- *		in the place of the old.  To a snapshot from before, that file is empty
+ *		whoever exchanges a table or a partition for another one, or has a view
+ *		select from another one, put a new file in the place of the old.  To a snapshot from before, that file is empty
  *		or has rows of later; so a refresh that first reads it then would store
  *		what never was, and no serialization error tells.
  *
@@ -250,8 +250,8 @@ compare(const DmuRelforms *forms, Oid relid, DmuRelform *offender)
 
 /*
  * Compares all that may have changed since our snapshot: what it does not know
- * yet, what it knows and has been replaced in the catalog, and what has its
- * schema renamed.
+ * yet, what it knows and has been replaced in the catalog, what has its schema
+ * renamed, and views, whose query is somewhere else.
  */
 static void
 compare_all(const DmuRelforms *forms, DmuRelform *offender)
@@ -272,6 +272,7 @@ compare_all(const DmuRelforms *forms, DmuRelform *offender)
 
 			if (snapshots[i] == forms->latest)
 				suspect = list_member_oid(forms->renamed, row->relnamespace) ||
+					row->relkind == RELKIND_VIEW ||
 					XidInMVCCSnapshot(HeapTupleHeaderGetXmin(header),
 									  forms->ours);
 			else
@@ -336,8 +337,9 @@ dmu_rewrites_catch(void)
 
 /*
  * Our own changes have been rolled back, so what is newer than our snapshot
- * is another's.  The partitions that a partitioned table has lost have left
- * no trace; so a message alone is enough for it.
+ * is another's.  The partitions that a partitioned table has lost, and the
+ * query that a view had, have left no trace; so a message alone is enough for
+ * these.
  */
 static bool
 is_newer(HeapTuple tuple)
@@ -345,7 +347,7 @@ is_newer(HeapTuple tuple)
 	char		kind = ((Form_pg_class) GETSTRUCT(tuple))->relkind;
 
 	return dmu_relforms_has_rows(kind) &&
-		(kind == RELKIND_PARTITIONED_TABLE ||
+		(kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_VIEW ||
 		 TransactionIdFollowsOrEquals(HeapTupleHeaderGetXmin(tuple->t_data),
 									  oldest_unknown));
 }

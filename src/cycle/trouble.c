@@ -13,10 +13,11 @@
  *		beginning of the cycle.
  *
  *		What that does not show is suspected when several datamart users in a
- *		row fail with one SQLSTATE and no other one is refreshed between them.
- *		Then some are tried from the other end of the queue.  If they fail
- *		likewise, the cycle ends with that error, and the back-offs that it has
- *		given out for it are taken back; but not if the cycle before has ended
+ *		row fail with SQLSTATEs that can be everybody's, and no other one is
+ *		refreshed between them.  Then some are tried from the other end of the
+ *		queue.  If they fail likewise, the cycle ends with the last error, and
+ *		the back-offs that were given out in that row, or before for the same
+ *		SQLSTATE, are taken back; but not if the cycle before has ended
  *		in the same way, so that a few bad ones which are all of a short queue
  *		cannot block it for ever.
  *
@@ -24,15 +25,18 @@
  */
 #include "trouble.h"
 
+#include "cancel.h"
 #include "errors.h"
+#include "explain.h"
 #include "failures.h"
 #include "history.h"
 #include "miscadmin.h"
 #include "transaction.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "warehouse.h"
 
-/* As many equal failures in a row are suspect. */
+/* As many such failures in a row are suspect. */
 #define DMU_SUSPECT_FAILURES 3
 
 /* As many more from the tail of the queue prove it. */
@@ -123,7 +127,7 @@ explain_streak(DmuError *error, const DmuStreak *streak)
 {
 	if (error->detail[0] == '\0')
 		snprintf(error->detail, sizeof(error->detail),
-				 "It hit %d datamart users in a row, wherever in the queue they stood, so it ended the cycle and is charged to none of them.",
+				 "It, or others of its kind, hit %d datamart users in a row, wherever in the queue they stood, so it ended the cycle and is charged to none of them.",
 				 streak->failures);
 }
 
@@ -185,7 +189,11 @@ take_back(DmuControl *control)
 {
 	MemoryContext context = CurrentMemoryContext;
 	int			sqlerrcode = control->error.sqlerrcode;
+	TimestampTz since = DT_NOEND;
 	int			taken_back = 0;
+
+	if (dmu_queue_streak(control).failures >= DMU_SUSPECT_FAILURES)
+		since = (TimestampTz) pg_atomic_read_u64(&control->streak_since);
 
 	dmu_transaction_begin();
 	dmu_transaction_limit_waits();
@@ -194,7 +202,7 @@ take_back(DmuControl *control)
 								   control->head.cycle_id) != sqlerrcode)
 		taken_back = dmu_failures_take_back(control->request.users,
 											control->head.cycle_id,
-											sqlerrcode);
+											sqlerrcode, since);
 	dmu_failures_forget_undo(control->request.users);
 	dmu_transaction_commit(context);
 
@@ -203,8 +211,8 @@ take_back(DmuControl *control)
 				(errmsg_plural("datamart_users cycle " INT64_FORMAT ": took back the back-off of %d datamart user",
 							   "datamart_users cycle " INT64_FORMAT ": took back the back-offs of %d datamart users",
 							   taken_back, control->head.cycle_id, taken_back),
-				 errdetail_plural("It had failed with the error that ended the cycle, SQLSTATE %s.",
-								  "They had failed with the error that ended the cycle, SQLSTATE %s.",
+				 errdetail_plural("It had failed with the error that ended the cycle, SQLSTATE %s, or in a row with it.",
+								  "They had failed with the error that ended the cycle, SQLSTATE %s, or in a row with it.",
 								  taken_back, unpack_sql_state(sqlerrcode))));
 }
 
@@ -237,5 +245,21 @@ dmu_trouble_settle(DmuControl *control)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
+	pfree(error);
+}
+
+void
+dmu_trouble_take_cancel(DmuControl *control)
+{
+	int			sender;
+	DmuError   *error;
+
+	if (!dmu_cancel_take(&sender) ||
+		dmu_queue_stop(control) >= DMU_STOP_CANCEL)
+		return;
+
+	error = palloc(sizeof(DmuError));
+	dmu_explain_cancel(error, DMU_COORDINATOR_CANCELED, sender);
+	dmu_queue_stop_with_error(control, DMU_STOP_ABORT, error);
 	pfree(error);
 }

@@ -34,4 +34,10 @@ extern bool dmu_trouble_wants_probe(DmuControl *control);
  */
 extern void dmu_trouble_settle(DmuControl *control);
 
+/*
+ * For the coordinator between two datamart users, and while it waits: a cancel
+ * of it is one of the cycle.  No transaction may be open.
+ */
+extern void dmu_trouble_take_cancel(DmuControl *control);
+
 #endif							/* DMU_TROUBLE_H */

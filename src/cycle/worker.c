@@ -15,6 +15,7 @@
 #include "worker.h"
 
 #include "access/xact.h"
+#include "cancel.h"
 #include "errors.h"
 #include "explain.h"
 #include "failures.h"
@@ -65,23 +66,16 @@ static bool
 must_stop(DmuWorker *run)
 {
 	DmuControl *control = run->control;
+	int			sender;
 
 	/*
 	 * A cancel that comes between two datamart users has nothing to cancel;
 	 * for the coordinator it means the cycle.
 	 */
-	if (QueryCancelPending)
-	{
-		QueryCancelPending = false;
-		if (run->number == DMU_COORDINATOR &&
-			dmu_queue_stop(control) < DMU_STOP_CANCEL)
-		{
-			dmu_error_set(&run->error, ERRCODE_QUERY_CANCELED,
-						  "canceling cycle because its coordinator was canceled",
-						  NULL, NULL);
-			dmu_queue_stop_with_error(control, DMU_STOP_ABORT, &run->error);
-		}
-	}
+	if (run->number == DMU_COORDINATOR)
+		dmu_trouble_take_cancel(control);
+	else
+		(void) dmu_cancel_take(&sender);
 	CHECK_FOR_INTERRUPTS();
 	if (!PostmasterIsAlive())
 		proc_exit(1);
@@ -105,13 +99,6 @@ handle_failure(DmuWorker *run, const DmuQueueEntry *entry,
 	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
 		return false;
 
-	if (run->error.sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		out_of_time == DMU_LIMIT_NONE && run->number == DMU_COORDINATOR)
-	{
-		dmu_queue_stop_with_error(control, DMU_STOP_ABORT, &run->error);
-		return false;
-	}
-
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
 	dmu_explain_failure(&run->error, out_of_time,
 						dmu_refresh_call_limit(run->refresher));
@@ -122,6 +109,45 @@ handle_failure(DmuWorker *run, const DmuQueueEntry *entry,
 	}
 	dmu_record_failure(control, run->number, entry->dimension_user_id,
 					   &run->error, false);
+	return true;
+}
+
+/*
+ * The process that has canceled the refresh, see dmu_cancel_sender(); 0 if it
+ * was the cycle, a limit or nobody.
+ */
+static int
+canceled_by(DmuWorker *run, DmuOutcome outcome, DmuLimit out_of_time)
+{
+	if (outcome != DMU_FAILED || out_of_time != DMU_LIMIT_NONE ||
+		dmu_queue_stop(run->control) >= DMU_STOP_CANCEL)
+		return 0;
+	return dmu_cancel_sender();
+}
+
+/*
+ * Somebody has canceled the refresh.  That says nothing of the datamart user,
+ * so it gets no back-off; nor does it come again in this cycle, of whom it was
+ * just kept off.  A coordinator that is canceled ends its cycle.  False if it
+ * counts for the cycle and not for the datamart user.
+ */
+static bool
+handle_cancel(DmuWorker *run, const DmuQueueEntry *entry, int sender)
+{
+	if (run->number == DMU_COORDINATOR)
+	{
+		dmu_explain_cancel(&run->error, DMU_COORDINATOR_CANCELED, sender);
+		dmu_queue_stop_with_error(run->control, DMU_STOP_ABORT, &run->error);
+		return false;
+	}
+	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
+	dmu_explain_cancel(&run->error, "refresh was canceled", sender);
+	ereport(LOG,
+			(errmsg("worker %d: deferred datamart user " INT64_FORMAT ": %s",
+					run->number, entry->dimension_user_id,
+					run->error.message)));
+	dmu_record_deferral(run->control, entry->dimension_user_id, &run->error,
+						false, true);
 	return true;
 }
 
@@ -237,6 +263,18 @@ handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 }
 
 /*
+ * A failure that may be another worker's doing; whether it is shows when nobody
+ * else works.
+ */
+static bool
+is_doubtful(const DmuWorker *run, const DmuQueueEntry *entry)
+{
+	return entry->turn == DMU_TURN_FIRST &&
+		pg_atomic_read_u32(&run->control->workers_registered) > 1 &&
+		dmu_refresh_may_have_collided(&run->error);
+}
+
+/*
  * One datamart user; false if it has no outcome, or none that is to be
  * counted.
  */
@@ -246,6 +284,7 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 	DmuOutcome	outcome = DMU_FAILED;
 	int			streak = dmu_queue_streak(run->control).sqlerrcode;
 	DmuLimit	out_of_time;
+	int			sender;
 
 	dmu_slot_begin(run->slot, entry);
 	debug_query_string = dmu_refresh_statement(run->refresher,
@@ -260,14 +299,20 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 							  &run->error);
 	HOLD_CANCEL_INTERRUPTS();
 	out_of_time = dmu_timers_end();
+	sender = canceled_by(run, outcome, out_of_time);
 
+	if (outcome == DMU_FAILED && is_doubtful(run, entry))
+		outcome = DMU_DEFERRED;
 	if (outcome == DMU_FAILED &&
-		!handle_failure(run, entry, out_of_time, probe))
+		!(sender != 0 ? handle_cancel(run, entry, sender) :
+		  handle_failure(run, entry, out_of_time, probe)))
 	{
 		dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
 		return false;
 	}
-	if (outcome == DMU_DEFERRED && handle_collision(run, entry))
+	if (sender != 0)
+		outcome = DMU_DEFERRED;
+	else if (outcome == DMU_DEFERRED && handle_collision(run, entry))
 	{
 		dmu_slot_postpone(run->slot);
 		return false;

@@ -69,6 +69,13 @@ adopt_failures(const DmuOwnerScope *scope, const DmuParam *params)
 static void
 adopt_history(const DmuOwnerScope *scope, const DmuParam *params)
 {
+	/*
+	 * Whether we may write to the log at all is better known now than when
+	 * the first failure is to be written down.
+	 */
+	dmu_owner_run(scope,
+				  "DELETE FROM %s.datamart_users_attempts WHERE false",
+				  SPI_OK_DELETE, 0, NULL);
 	dmu_owner_run(scope,
 				  "UPDATE %s.datamart_users_cycles c SET users_oid = $1"
 				  " WHERE " DMU_ORPHANED("c"),

@@ -9,6 +9,8 @@
  *		ever.  So there a cancel is put aside, but not the one by which the
  *		server ends the wait for a lock.
  *
+ *		Who has sent it is remembered: a person, or the process itself.
+ *
  *		This file knows nothing of cycles and transactions.
  *
  *-------------------------------------------------------------------------
@@ -16,8 +18,8 @@
 #include "cancel.h"
 
 #include <signal.h>
+#include <unistd.h>
 
-#include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/timeout.h"
@@ -27,6 +29,13 @@ static volatile sig_atomic_t connecting = true;
 
 /* Since dmu_cancel_clear(). */
 static volatile sig_atomic_t canceled = false;
+
+/*
+ * The process that has sent the first one since dmu_cancel_take(), 0 if nobody
+ * has, -1 if it is not known.  Not this process itself: the server's timers
+ * send signals, and a procedure may.
+ */
+static volatile sig_atomic_t sender = 0;
 
 /* Between dmu_cancel_keep() and dmu_cancel_restore(). */
 static volatile sig_atomic_t keeping = false;
@@ -50,10 +59,23 @@ dmu_cancel_request(void)
 }
 
 static void
-handle_signal(SIGNAL_ARGS)
+handle_signal(int signo, siginfo_t * info, void *context)
 {
 	int			save_errno = errno;
 
+	/* A child of a procedure's, before it becomes another program. */
+	if (MyProcPid != (int) getpid())
+	{
+		signal(signo, SIG_DFL);
+		raise(signo);
+		return;
+	}
+
+	/* Only what kill() sends tells of a process. */
+	if (sender == 0 && info->si_code > 0)
+		sender = -1;
+	else if (sender == 0 && info->si_pid != MyProcPid)
+		sender = info->si_pid != 0 ? info->si_pid : -1;
 	dmu_cancel_request();
 	SetLatch(MyLatch);
 	errno = save_errno;
@@ -62,7 +84,13 @@ handle_signal(SIGNAL_ARGS)
 void
 dmu_cancel_init(void)
 {
-	pqsignal(SIGINT, handle_signal);
+	struct sigaction action = {.sa_flags = SA_RESTART | SA_SIGINFO};
+
+	/* As pqsignal() does it, which does not hand on who it was. */
+	action.sa_sigaction = handle_signal;
+	sigemptyset(&action.sa_mask);
+	if (sigaction(SIGINT, &action, NULL) != 0)
+		elog(FATAL, "could not set the handler of a signal: %m");
 }
 
 void
@@ -112,4 +140,23 @@ bool
 dmu_cancel_was_taken(void)
 {
 	return canceled && !QueryCancelPending;
+}
+
+bool
+dmu_cancel_take(int *taken_from)
+{
+	bool		pending;
+
+	/* In this order: a cancel that stays pending keeps its sender. */
+	*taken_from = sender;
+	sender = 0;
+	pending = QueryCancelPending;
+	QueryCancelPending = false;
+	return pending;
+}
+
+int
+dmu_cancel_sender(void)
+{
+	return QueryCancelPending ? 0 : sender;
 }

@@ -37,4 +37,17 @@ extern void dmu_cancel_restore(void);
 extern void dmu_cancel_clear(void);
 extern bool dmu_cancel_was_taken(void);
 
+/*
+ * The process that has canceled this one since dmu_cancel_take(), if that has
+ * been heeded: its pid, -1 if that is not known, 0 if there was none.  A cancel
+ * by this process itself, a timer's or a procedure's, is none.
+ */
+extern int	dmu_cancel_sender(void);
+
+/*
+ * Takes a pending cancel, if there is one, and forgets who has sent any.
+ * "sender" is set to that process, 0 or -1 if it is not known.
+ */
+extern bool dmu_cancel_take(int *sender);
+
 #endif							/* DMU_CANCEL_H */

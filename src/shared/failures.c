@@ -115,6 +115,14 @@ dmu_failures_record(Oid users, const char *users_name,
 	}
 	upsert_failure(&scope, users, users_name, dimension_user_id, cycle_id,
 				   error, delay, delay_max);
+	if (!nowait)
+		dmu_owner_run(&scope,
+					  "DELETE FROM %s.datamart_users_contention"
+					  " WHERE users_oid = $1 AND dimension_user_id = $2 AND cycle_id = $3",
+					  SPI_OK_DELETE,
+					  DMU_PARAMS(dmu_param_oid(users),
+								 dmu_param_int8(dimension_user_id),
+								 dmu_param_int8(cycle_id)));
 	dmu_owner_leave(&scope);
 	dmu_attempts_add(&attempt);
 }
@@ -142,13 +150,15 @@ dmu_failures_keep_undo(Oid users, int64 dimension_user_id, int64 cycle_id,
 }
 
 int
-dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode)
+dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode,
+					   TimestampTz since)
 {
 	DmuOwnerScope scope;
 	DmuParam	params[] = {
 		dmu_param_oid(users),
 		dmu_param_int8(cycle_id),
-		dmu_param_text(unpack_sql_state(sqlerrcode))
+		dmu_param_text(unpack_sql_state(sqlerrcode)),
+		dmu_param_timestamptz(since)
 	};
 	int			taken_back;
 
@@ -166,7 +176,8 @@ dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode)
 				  "       context = (u.previous).context,"
 				  "       cycle_id = (u.previous).cycle_id"
 				  "  FROM %s.datamart_users_failures_undo u"
-				  " WHERE u.users_oid = $1 AND u.cycle_id = $2 AND u.sqlstate = $3"
+				  " WHERE u.users_oid = $1 AND u.cycle_id = $2"
+				  "   AND (u.sqlstate = $3 OR f.last_failed_at >= $4)"
 				  "   AND (u.previous).cycle_id IS NOT NULL"
 				  "   AND f.users_oid = u.users_oid"
 				  "   AND f.dimension_user_id = u.dimension_user_id",
@@ -175,7 +186,8 @@ dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode)
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_failures f"
 				  " USING %s.datamart_users_failures_undo u"
-				  " WHERE u.users_oid = $1 AND u.cycle_id = $2 AND u.sqlstate = $3"
+				  " WHERE u.users_oid = $1 AND u.cycle_id = $2"
+				  "   AND (u.sqlstate = $3 OR f.last_failed_at >= $4)"
 				  "   AND (u.previous).cycle_id IS NULL"
 				  "   AND f.users_oid = u.users_oid"
 				  "   AND f.dimension_user_id = u.dimension_user_id",
@@ -184,7 +196,8 @@ dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode)
 	dmu_owner_run(&scope,
 				  "UPDATE %s.datamart_users_attempts a SET charged = false"
 				  "  FROM %s.datamart_users_failures_undo u"
-				  " WHERE u.users_oid = $1 AND u.cycle_id = $2 AND u.sqlstate = $3"
+				  " WHERE u.users_oid = $1 AND u.cycle_id = $2"
+				  "   AND (u.sqlstate = $3 OR a.attempted_at >= $4)"
 				  "   AND a.cycle_id = u.cycle_id AND a.users_oid = u.users_oid"
 				  "   AND a.dimension_user_id = u.dimension_user_id",
 				  SPI_OK_UPDATE, lengthof(params), params);

@@ -50,7 +50,7 @@ extern int	dmu_failures_retry(Oid users, const int64 *dimension_user_id);
 /*
  * Adds a failure or counts one more attempt, with the back-off of "delay"
  * seconds doubled for every attempt after the first, up to "delay_max".
- * "nowait" is for a process that ends and cannot be interrupted any more:
+ * If the cycle has noted contention before, this is forgotten.  "nowait" is for a process that ends and cannot be interrupted any more:
  * raises 55P03 rather than wait for a lock.  Without failure_texts, nothing but
  * the SQLSTATE is told of the error.  The attempt goes to the log as well.
  */
@@ -67,11 +67,13 @@ extern void dmu_failures_keep_undo(Oid users, int64 dimension_user_id,
 								   int64 cycle_id, int sqlerrcode);
 
 /*
- * Puts back what was there before the cycle's failures with that SQLSTATE, as
- * far as it was kept, and takes the charge off their attempts in the log.
+ * Puts back what was there before the cycle's failures with that SQLSTATE, and
+ * before those recorded from "since" on with any other, as far as it was kept,
+ * and takes the charge off their attempts in the log.
  * Returns how many.
  */
-extern int	dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode);
+extern int	dmu_failures_take_back(Oid users, int64 cycle_id, int sqlerrcode,
+								   TimestampTz since);
 
 /* Forgets all that was kept, and that of users tables that are gone. */
 extern void dmu_failures_forget_undo(Oid users);

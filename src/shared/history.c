@@ -76,8 +76,8 @@ dmu_history_begin(const DmuCycleStart *start)
 	dmu_owner_run(&scope,
 				  "INSERT INTO %s.datamart_users_cycles"
 				  "  (status, role_name, started_at, time_limit, workers_requested,"
-				  "   users_oid, users_table)"
-				  " VALUES ('running', $1, $2, $3, $4, $5, $6)"
+				  "   users_oid, users_table, session_role, application_name, caller_pid)"
+				  " VALUES ('running', $1, $2, $3, $4, $5, $6, $7, $8, $9)"
 				  " RETURNING cycle_id",
 				  SPI_OK_INSERT_RETURNING,
 				  DMU_PARAMS(dmu_param_text(start->role_name),
@@ -85,7 +85,10 @@ dmu_history_begin(const DmuCycleStart *start)
 							 dmu_param_if(start->time_limit > 0, dmu_param_interval(start->time_limit * 1000)),
 							 dmu_param_int4(start->workers_requested),
 							 dmu_param_oid(start->users),
-							 dmu_param_text(start->users_name)));
+							 dmu_param_text(start->users_name),
+							 dmu_param_text(start->session_role),
+							 dmu_param_text(start->application_name),
+							 dmu_param_int4(start->caller_pid)));
 	if (SPI_processed != 1)
 		elog(ERROR, "the row of a new cycle could not be added");
 	cycle_id = DatumGetInt64(dmu_owner_value(SPI_tuptable, 0, 1));

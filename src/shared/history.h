@@ -16,7 +16,10 @@ typedef struct DmuCycleStart
 {
 	Oid			users;			/* the users table, which is the datamart */
 	const char *users_name;		/* its name, quoted */
-	const char *role_name;
+	const char *role_name;		/* that the cycle runs as */
+	const char *session_role;	/* that its caller has logged in as; or NULL */
+	const char *application_name;	/* of the caller; may be empty */
+	int32		caller_pid;
 	TimestampTz started_at;
 	int64		time_limit;		/* milliseconds, 0 = none */
 	int32		workers_requested;

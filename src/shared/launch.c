@@ -33,19 +33,15 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
-#include "utils/elog.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
+#include "who.h"
 
 #define DMU_LIBRARY "datamart_users"
-
-/* True until it is as its caller's session is, too. */
-static bool starting = true;
 
 /* Whose process this one is, and the number of its slot. */
 static DmuControl *own_control = NULL;
 static int	own_number = 0;
-
-static emit_log_hook_type previous_log_hook = NULL;
 
 /* The libraries come first in the session state; this is their room. */
 static Size
@@ -77,6 +73,10 @@ dmu_launch_save_session(DmuControl *control, Size session_size)
 	strlcpy(identity->synchronous_commit,
 			GetConfigOption("synchronous_commit", false, false),
 			sizeof(identity->synchronous_commit));
+	strlcpy(identity->application_name,
+			application_name != NULL ? application_name : "",
+			sizeof(identity->application_name));
+	strlcpy(identity->who, dmu_who_am_i(), sizeof(identity->who));
 	control->caller_pid = MyProcPid;
 
 	memcpy(space, &libraries, sizeof(Size));
@@ -127,36 +127,52 @@ dmu_launch_any_running(BackgroundWorkerHandle **workers, int nworkers)
 }
 
 /*
- * emit_log_hook.  What keeps a process from connecting is FATAL, which nobody
- * can catch; without this it were to be found in the server log only.
+ * ErrorContextCallback.  What keeps a process from connecting is FATAL, which
+ * nobody can catch; without this it were to be found in the server log only,
+ * if log_min_messages lets it in there.  An ERROR of the coordinator is caught.
  */
 static void
-keep_error(ErrorData *edata)
+keep_error(void *arg)
 {
 	DmuControl *control = own_control;
+	MemoryContext old_context = MemoryContextSwitchTo(TopMemoryContext);
+	ErrorData  *edata = CopyErrorData();
 
-	if (previous_log_hook != NULL)
-		previous_log_hook(edata);
-	if (edata->elevel < ERROR || !starting || control == NULL ||
-		dmu_queue_stop(control) != DMU_STOP_NONE)
-		return;
-
-	if (own_number == DMU_COORDINATOR)
-	{
-		DmuError   *error = palloc(sizeof(DmuError));
-
-		dmu_error_copy(error, edata);
-		dmu_queue_stop_with_error(control, DMU_STOP_FAILED, error);
-		pfree(error);
-	}
-	else
+	MemoryContextSwitchTo(old_context);
+	if (control != NULL && dmu_queue_stop(control) == DMU_STOP_NONE)
 	{
 		uint32		expected = 0;
 
-		if (pg_atomic_compare_exchange_u32(&control->missing_claimed,
-										   &expected, 1))
+		if (own_number == DMU_COORDINATOR && edata->elevel >= FATAL)
+		{
+			DmuError   *error = palloc(sizeof(DmuError));
+
+			dmu_error_copy(error, edata);
+			dmu_queue_stop_with_error(control, DMU_STOP_FAILED, error);
+			pfree(error);
+		}
+		else if (own_number > DMU_COORDINATOR && edata->elevel >= ERROR &&
+				 pg_atomic_compare_exchange_u32(&control->missing_claimed,
+												&expected, 1))
 			dmu_error_copy(&control->missing_error, edata);
 	}
+	FreeErrorData(edata);
+}
+
+/*
+ * ErrorContextCallback.  A setting can name what was dropped or renamed since
+ * it was set, the role that logged in among them.
+ */
+static void
+explain_restore(void *arg)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(TopMemoryContext);
+	ErrorData  *edata = CopyErrorData();
+
+	MemoryContextSwitchTo(old_context);
+	if (edata->elevel >= ERROR && edata->hint == NULL)
+		errhint("The processes of a cycle take over the libraries and settings of this session, and what one of them names may be gone.  Set it anew, or reconnect.");
+	FreeErrorData(edata);
 }
 
 /*
@@ -225,9 +241,10 @@ dmu_launch_assume_session(DmuControl *control)
 	const DmuIdentity *identity = &control->identity;
 	char	   *space = dmu_queue_session(control);
 	Size		libraries;
+	ErrorContextCallback keep = {.previous = error_context_stack,.callback = keep_error};
+	ErrorContextCallback explain = {.previous = &keep,.callback = explain_restore};
 
-	previous_log_hook = emit_log_hook;
-	emit_log_hook = keep_error;
+	error_context_stack = &keep;
 	BackgroundWorkerInitializeConnectionByOid(control->head.database,
 											  identity->authenticated_role,
 											  DMU_CONNECTION_FLAGS);
@@ -240,8 +257,10 @@ dmu_launch_assume_session(DmuControl *control)
 	/* Libraries first: they define the settings that are restored next. */
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	error_context_stack = &explain;
 	RestoreLibraryState(space);
 	RestoreGUCState(space + libraries);
+	error_context_stack = &keep;
 	CommitTransactionCommand();
 
 	/* Not the caller's: nobody is to take this process for his. */
@@ -254,10 +273,7 @@ dmu_launch_assume_session(DmuControl *control)
 	if (DMU_TRANSACTION_TIMEOUT != NULL)
 		SetConfigOption(DMU_TRANSACTION_TIMEOUT, "0", PGC_USERSET, PGC_S_SESSION);
 
-	/* A library may have put its own hook before ours, which stays then. */
-	starting = false;
-	if (emit_log_hook == keep_error)
-		emit_log_hook = previous_log_hook;
+	error_context_stack = keep.previous;
 }
 
 void

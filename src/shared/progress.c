@@ -37,9 +37,9 @@ next_segment(DmuProgressScan *scan)
 	return NULL;
 }
 
-/* The next one whose cycle runs. */
+/* The next one whose cycle has not ended. */
 static DmuControlHead *
-next_running(DmuProgressScan *scan)
+next_begun(DmuProgressScan *scan)
 {
 	DmuControlHead *head;
 
@@ -47,6 +47,19 @@ next_running(DmuProgressScan *scan)
 	{
 		head = next_segment(scan);
 	} while (head != NULL && !dmu_queue_is_running(head));
+	return head;
+}
+
+/* The next one of these that has an id. */
+static DmuControlHead *
+next_running(DmuProgressScan *scan)
+{
+	DmuControlHead *head;
+
+	do
+	{
+		head = next_begun(scan);
+	} while (head != NULL && head->cycle_id == 0);
 	return head;
 }
 
@@ -100,7 +113,7 @@ dmu_progress_attach_datamart(Oid users, dsm_segment **seg)
 	dmu_progress_begin(&scan);
 	do
 	{
-		head = next_running(&scan);
+		head = next_begun(&scan);
 	} while (head != NULL && head->users != users);
 	return end_at(&scan, head, seg);
 }
@@ -124,14 +137,14 @@ dmu_progress_attach_only(dsm_segment **seg)
 {
 	DmuProgressScan scan;
 	DmuControlHead *head;
-	int64		cycle_id = 0;
+	Oid			users = InvalidOid;
 	int			ncycles = 0;
 
 	*seg = NULL;
 	dmu_progress_begin(&scan);
-	while ((head = next_running(&scan)) != NULL)
+	while ((head = next_begun(&scan)) != NULL)
 	{
-		cycle_id = head->cycle_id;
+		users = head->users;
 		ncycles++;
 	}
 	dmu_progress_end(&scan);
@@ -142,7 +155,7 @@ dmu_progress_attach_only(dsm_segment **seg)
 				 errmsg("%d cycles of datamart_users are running in this database",
 						ncycles),
 				 errhint("Pass the cycle_id of one of them, see datamart_users_progress.")));
-	return ncycles == 0 ? NULL : dmu_progress_attach_cycle(cycle_id, seg);
+	return ncycles == 0 ? NULL : dmu_progress_attach_datamart(users, seg);
 }
 
 int
@@ -174,8 +187,12 @@ dmu_progress_refuse_second(Oid users)
 	DmuControlHead *head = dmu_progress_attach_datamart(users, &seg);
 	DmuControl *running;
 
-	if (head == NULL)
+	if (head == NULL || head->cycle_id == 0)
+	{
+		if (seg != NULL)
+			dsm_detach(seg);
 		return;
+	}
 
 	running = dmu_queue_whole(head);
 	ereport(ERROR,

@@ -29,8 +29,8 @@ typedef struct DmuProgressScan
 
 /*
  * The running cycles of this database that were started by this build of the
- * library, each from the moment that it has an id
- * until its history is written, in no order.  What next() returns is there
+ * library, each from the moment that it has an id, which its first commit
+ * shows to others, until its history is written, in no order.  What next() returns is there
  * until the next call; NULL after the last one.
  */
 extern void dmu_progress_begin(DmuProgressScan *scan);
@@ -38,8 +38,9 @@ extern DmuControl *dmu_progress_next(DmuProgressScan *scan);
 extern void dmu_progress_end(DmuProgressScan *scan);
 
 /*
- * The running cycle of a datamart, or that with an id, of whatever build; NULL
- * if there is none.  "seg" is set as by dmu_queue_attach().
+ * The cycle of a datamart, from the moment that it keeps others from beginning,
+ * or that with an id, of whatever build; NULL if there is none.  "seg" is set as
+ * by dmu_queue_attach().
  */
 extern DmuControlHead *dmu_progress_attach_datamart(Oid users,
 													dsm_segment **seg);
@@ -47,7 +48,7 @@ extern DmuControlHead *dmu_progress_attach_cycle(int64 cycle_id,
 												 dsm_segment **seg);
 
 /*
- * The running cycle of this database if it is the only one.  Raises 55000 if
+ * The cycle of this database, likewise, if it is the only one.  Raises 55000 if
  * there are several.
  */
 extern DmuControlHead *dmu_progress_attach_only(dsm_segment **seg);

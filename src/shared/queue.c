@@ -67,8 +67,10 @@ dmu_queue_create(int nslots, Size session_size)
 	pg_atomic_init_u32(&control->workers_registered, 0);
 	pg_atomic_init_u32(&control->error_claimed, 0);
 	pg_atomic_init_u32(&control->missing_claimed, 0);
+	pg_atomic_init_u32(&control->stop_told, 0);
 	pg_atomic_init_u32(&control->not_replicated, 0);
 	pg_atomic_init_u64(&control->streak, 0);
+	pg_atomic_init_u64(&control->streak_since, 0);
 
 	for (int i = 0; i < nslots; i++)
 	{
@@ -134,10 +136,7 @@ dmu_queue_is_running(DmuControlHead *head)
 {
 	DmuControl *control = dmu_queue_whole(head);
 
-	if (control == NULL)
-		return head->cycle_id != 0;
-	return dmu_queue_phase(control) >= DMU_PHASE_RUNNING &&
-		dmu_queue_phase(control) < DMU_PHASE_FINISHED;
+	return control == NULL || dmu_queue_phase(control) < DMU_PHASE_FINISHED;
 }
 
 DmuControl *
@@ -250,19 +249,22 @@ dmu_queue_streak(DmuControl *control)
 DmuStreak
 dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode, bool probe)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	uint64		packed = pg_atomic_read_u64(&control->streak);
 	DmuStreak	streak;
 
 	do
 	{
 		streak = unpack_streak(packed);
-		if (streak.sqlerrcode != sqlerrcode)
-			streak = unpack_streak((uint32) sqlerrcode);
+		if (streak.failures == 0)
+			streak.sqlerrcode = sqlerrcode;
 		streak.failures++;
 		if (probe)
 			streak.probes++;
 	} while (!pg_atomic_compare_exchange_u64(&control->streak, &packed,
 											 pack_streak(streak)));
+	if (streak.failures == 1)
+		pg_atomic_write_u64(&control->streak_since, (uint64) now);
 	return streak;
 }
 
@@ -378,9 +380,28 @@ dmu_queue_request_stop(DmuControl *control, DmuStop stop)
 }
 
 void
-dmu_queue_cancel(DmuControlHead *head)
+dmu_queue_cancel(DmuControlHead *head, const char *reason)
 {
+	DmuControl *control = dmu_queue_whole(head);
+	uint32		expected = 0;
+
+	if (control != NULL &&
+		pg_atomic_compare_exchange_u32(&control->stop_told, &expected, 1))
+	{
+		strlcpy(control->stop_reason, reason, sizeof(control->stop_reason));
+		pg_write_barrier();
+		pg_atomic_write_u32(&control->stop_told, 2);
+	}
 	request_stop(head, DMU_STOP_CANCEL);
+}
+
+const char *
+dmu_queue_stop_reason(DmuControl *control)
+{
+	if (pg_atomic_read_u32(&control->stop_told) != 2)
+		return "canceled by a session that could not leave word of who it is";
+	pg_read_barrier();
+	return control->stop_reason;
 }
 
 void

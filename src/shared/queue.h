@@ -58,6 +58,9 @@ typedef enum DmuWorkerState
 	DMU_WORKER_DONE				/* has left the queue */
 } DmuWorkerState;
 
+/* Room for who somebody is, in words: two roles, a process, an application. */
+#define DMU_WHO_LEN (4 * NAMEDATALEN)
+
 /* Who the caller is; written before the coordinator exists. */
 typedef struct DmuIdentity
 {
@@ -65,6 +68,8 @@ typedef struct DmuIdentity
 	Oid			current_role;
 	int			security_context;
 	char		synchronous_commit[16]; /* the caller's */
+	char		application_name[NAMEDATALEN];
+	char		who[DMU_WHO_LEN];	/* all of it, in words */
 } DmuIdentity;
 
 /* Written by one worker, read by everybody. */
@@ -103,13 +108,14 @@ typedef struct DmuControlHead
 } DmuControlHead;
 
 /*
- * Equal errors in a row, from any worker and without a success between them:
- * do they hit everybody?  A refresh that began before the first of them says
- * nothing of that.
+ * Errors in a row, from any worker and without a success between them: do they
+ * hit everybody?  A refresh that began before the first of them says nothing
+ * of that.  They need not be equal: of a server that goes down, one refresh
+ * loses its connection, and the next ones get none.
  */
 typedef struct DmuStreak
 {
-	int			sqlerrcode;
+	int			sqlerrcode;		/* of the first */
 	int			failures;		/* datamart users */
 	int			probes;			/* those of them taken from the tail */
 } DmuStreak;
@@ -154,6 +160,7 @@ typedef struct DmuControl
 	pg_atomic_uint32 workers_registered;	/* coordinator included */
 
 	pg_atomic_uint64 streak;	/* DmuStreak, packed; any worker */
+	pg_atomic_uint64 streak_since;	/* TimestampTz; who began the streak */
 
 	/*
 	 * The error that ended the cycle: whoever moves error_claimed from 0 to 1
@@ -161,6 +168,13 @@ typedef struct DmuControl
 	 */
 	pg_atomic_uint32 error_claimed;
 	DmuError	error;
+
+	/*
+	 * Why it was canceled: whoever moves stop_told from 0 to 1 writes it, and
+	 * then sets 2, before it sets the stop flag.
+	 */
+	pg_atomic_uint32 stop_told;
+	char		stop_reason[DMU_ERROR_TEXT_LEN];
 
 	/* The same for the first worker that could not take part. */
 	pg_atomic_uint32 missing_claimed;
@@ -227,7 +241,7 @@ extern DmuControl *dmu_queue_control(dsm_segment *seg);
  */
 extern DmuControlHead *dmu_queue_attach(dsm_handle handle, dsm_segment **seg);
 
-/* True if the cycle has begun and not ended, as far as this build can tell. */
+/* True if the cycle has not ended, as far as this build can tell. */
 extern bool dmu_queue_is_running(DmuControlHead *head);
 
 /* All of it, or NULL if another build of the library has made it. */
@@ -255,8 +269,8 @@ extern DmuQueueEntry *dmu_queue_claim(DmuQueue *queue, bool from_tail);
 extern DmuQueueEntry *dmu_queue_next_again(DmuQueue *queue, uint32 *from);
 
 /*
- * The streak that stands, that with one more failure, and the end of one of
- * that SQLSTATE.
+ * The streak that stands, that with one more failure, and the end of one that
+ * began with that SQLSTATE.
  */
 extern DmuStreak dmu_queue_streak(DmuControl *control);
 extern DmuStreak dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode,
@@ -290,8 +304,14 @@ extern void dmu_queue_wake(DmuControlHead *head);
  */
 extern void dmu_queue_wake_again(DmuControlHead *head, TimestampTz *last);
 
-/* The same for a cycle of any build: somebody asks for a cancel. */
-extern void dmu_queue_cancel(DmuControlHead *head);
+/*
+ * Somebody asks for a cancel, of a cycle of any build.  "reason" is for its
+ * history, and that of whoever comes first stays; another build cannot be told.
+ */
+extern void dmu_queue_cancel(DmuControlHead *head, const char *reason);
+
+/* That reason; a constant string where there is none. */
+extern const char *dmu_queue_stop_reason(DmuControl *control);
 
 /*
  * The same, with the error that ends the cycle; if there is one already, that

@@ -292,7 +292,7 @@ SELECT datamart_users_cancel_cycle(); \echo :SQLSTATE
 RESET ROLE;
 SELECT datamart_users_cancel_cycle();
 SELECT status, processed, failed FROM datamart_users_wait_cycle(:cycle_id);
-SELECT status, processed, failed, message FROM datamart_users_cycles WHERE cycle_id = :cycle_id;
+SELECT status, processed, failed, message LIKE 'canceled by datamart_users_cancel_cycle(), called by role "%' AS told FROM datamart_users_cycles WHERE cycle_id = :cycle_id;
 SELECT * FROM dwh.dimension_users ORDER BY dimension_user_id;
 SELECT count(*) FROM datamart_users_failures;
 SELECT datamart_users_cancel_cycle();

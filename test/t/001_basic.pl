@@ -108,6 +108,12 @@ is( last_cycle(
 	),
 	"$cycle|completed|t|1000|t|$found|$found|$processed|1|0|0|2|2|t|t|t",
 	'history');
+is( $node->safe_psql('w', <<"SQL"), 't|t|t', 'refresh times by priority');
+SELECT count(*) > 1,
+	   bool_and((SELECT sum(n) FROM unnest(bucket_count) AS n) IS NOT DISTINCT FROM nullif(processed + failed + deferred, 0)),
+	   bool_and(p50 <= p95 AND p95 <= p99 AND p99 <= max_time)
+  FROM datamart_users_cycle_priorities WHERE cycle_id = $cycle
+SQL
 is( $node->safe_psql('w', <<"SQL"), "$found|$processed|1|0|0|t",
 SELECT sum(found), sum(processed), sum(failed), sum(skipped), sum(deferred), bool_and(max_time <= total_time)
 FROM datamart_users_cycle_priorities WHERE cycle_id = $cycle

@@ -507,7 +507,7 @@ for my $attack (
 	my ($what, @sql) = @$attack;
 
 	is(error_of('rows', 'low', @his, @sql), '', $what) or diag($stderr);
-	$node->safe_psql('rows', q(DELETE FROM datamart_users_cycles WHERE role_name = 'low'; DELETE FROM datamart_users_failures WHERE users_table LIKE 'low.%'));
+	$node->safe_psql('rows', q(DELETE FROM datamart_users_cycles WHERE role_name = 'low'; DELETE FROM datamart_users_failures WHERE users_table LIKE 'low.%'; DELETE FROM datamart_users_attempts WHERE users_table LIKE 'low.%'));
 	is($node->safe_psql('rows', $what_others_have), $before, "$what: touches nobody else's rows");
 }
 is(error_of('rows', 'low', 'SELECT datamart_users_retry()'), '42501', 'low may not lift the back-off of others');
@@ -632,12 +632,12 @@ SQL
 for my $keep ('on', 'off')
 {
 	# One refresh fails by it, and one whole cycle.
-	$node->safe_psql('told', 'DELETE FROM datamart_users_failures; DELETE FROM datamart_users_cycles; UPDATE dwh.dimension_users SET modified = true');
+	$node->safe_psql('told', 'DELETE FROM datamart_users_failures; DELETE FROM datamart_users_attempts; DELETE FROM datamart_users_cycles; UPDATE dwh.dimension_users SET modified = true');
 	run_psql($node, 'told', [ $load, "SET datamart_users.failure_texts = $keep", 'SELECT datamart_users_run_cycle()' ]);
 	run_psql($node, 'told', [ 'UPDATE dwh.dimension_users SET modified = true', $load, "SET datamart_users.failure_texts = $keep",
 		q(SET datamart_users.facts_table = 'dwh.spilling_facts'), 'SELECT datamart_users_run_cycle()' ]);
 	is($node->safe_psql('told', 'SELECT (SELECT count(*) FROM datamart_users_failures), (SELECT count(*) FROM datamart_users_cycles WHERE status = \'failed\')'), '1|1', "failure_texts = $keep: there are failures");
-	is(join(',', sort split /\n/, $node->safe_psql('told', $in_tables)), $keep eq 'on' ? 'public.datamart_users_cycles,public.datamart_users_failures' : '', 'where their texts are');
+	is(join(',', sort split /\n/, $node->safe_psql('told', $in_tables)), $keep eq 'on' ? 'public.datamart_users_attempts,public.datamart_users_cycles,public.datamart_users_failures' : '', 'where their texts are');
 }
 is($node->safe_psql('told', 'SELECT dimension_user_id, sqlstate, message, context FROM datamart_users_failures'), '5|P0001|not kept, see datamart_users.failure_texts|', 'the SQLSTATE is there');
 like(last_cycle($node, 'told', 'message'), qr/^SQLSTATE P0001/, 'also that of a cycle');

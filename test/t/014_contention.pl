@@ -19,6 +19,9 @@ add_warehouse($node, 'w', 20);
 $node->safe_psql('w', <<'SQL');
 CREATE TABLE dwh.shared AS SELECT i AS id, 0 AS n FROM generate_series(1, 2) i;
 CREATE TABLE dwh.busy AS SELECT TRUE AS busy;
+CREATE TABLE dwh.numbered (number integer PRIMARY KEY);
+CREATE TABLE dwh.ranges (r int4range, EXCLUDE USING gist (r WITH &&));
+CREATE SEQUENCE dwh.calls;
 SQL
 
 sub raise
@@ -190,7 +193,10 @@ END $$
 SQL
 for (
 	[ 'one row', sprintf($trivial, '1', '0.001', ''), '200|0' ],
-	[ 'deadlocks', sprintf($trivial, '1 + p_id % 2', '0.002', 'UPDATE dwh.shared SET n = n + 1 WHERE id = 2 - p_id % 2;'), '200|200' ])
+	[ 'deadlocks', sprintf($trivial, '1 + p_id % 2', '0.002', 'UPDATE dwh.shared SET n = n + 1 WHERE id = 2 - p_id % 2;'), '200|200' ],
+	[ 'unique keys', sprintf($trivial, '0', '0', 'INSERT INTO dwh.numbered SELECT coalesce(max(number), 0) + 1 FROM dwh.numbered;'), '0|0' ],
+	[ 'exclusion', sprintf($trivial, '0', '0', 'INSERT INTO dwh.ranges SELECT int4range(coalesce(max(upper(r)), 0), coalesce(max(upper(r)), 0) + 1) FROM dwh.ranges;'), '0|0' ],
+	[ 'DDL', sprintf($trivial, '0', '0', 'GRANT SELECT ON dwh.busy TO PUBLIC; PERFORM pg_sleep(0.001);'), '0|0' ])
 {
 	my ($what, $procedure, $sums) = @$_;
 
@@ -212,6 +218,28 @@ SQL
 }
 like(slurp_file($node->logfile), qr/worker \d+: put off datamart user \d+ to the end of the cycle: /, 'some were put off');
 $node->safe_psql('w', $definition);
+
+# Two that have not seen each other's row; and three for whom it is not another
+# worker's doing, with such errors.
+reset_all(2, map { $_ => "DO 'BEGIN IF NOT EXISTS (SELECT FROM dwh.numbered WHERE number = 0) THEN"
+	  . " PERFORM pg_advisory_xact_lock_shared(4711, 0); INSERT INTO dwh.numbered VALUES (0); END IF; END'" } 1, 2);
+$gate = hold_gate($node, 'w');
+$caller = start_psql($node, 'w', cycle_sql('NULL', 2));
+wait_for_gate($node, 'w', 2);
+open_gate($gate);
+(undef, $stdout) = finish($caller);
+is($stdout, 'completed|2|2|0|0|0', 'one key, two workers: both are processed');
+is($node->safe_psql('w', 'SELECT (SELECT count(*) FROM datamart_users_failures) + (SELECT count(*) FROM datamart_users_contention)'), 0, 'and nothing is told of it');
+for my $workers (1, 4)
+{
+	reset_all(20, map { $_ => "SELECT nextval('dwh.calls'); INSERT INTO dwh.numbered VALUES (0)" } 1 .. 3);
+	$node->safe_psql('w', 'ALTER SEQUENCE dwh.calls RESTART');
+	is(run_cycle('NULL', $workers), 'completed|20|17|3|0|0', "a key that is there, workers: $workers: failures");
+	is($node->safe_psql('w', q(SELECT count(*), max(attempts), string_agg(DISTINCT sqlstate, ',') FROM datamart_users_failures)), '3|1|23505', 'which count once');
+	is($node->safe_psql('w', 'SELECT last_value FROM dwh.calls'), $workers == 1 ? 6 : 12, 'tried again each turn');
+	is(count_contention(), 0, 'and are no contention');
+}
+check_sane($node, 'w', 'doubtful failures');
 
 #
 # The second turn.  Of six datamart users four collide as long as dwh.busy has

@@ -129,6 +129,18 @@ is(sql('SELECT count(*) FROM datamart_users_failures'), 0, 'is charged to nobody
 isnt(sql('SELECT count(*) FROM datamart_users_attempts'), 0, 'the attempts are in the log');
 is(sql('SELECT count(*) FROM datamart_users_attempts WHERE charged'), 0, 'and not charged either');
 
+# A process that ends cannot wait: what it cannot log it does not hold back.
+reset_all(2, 1 => q(DO 'BEGIN LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END'));
+my $stubborn = q(SET datamart_users.user_timeout = '100ms'; SET datamart_users.history_retention = 0; SELECT datamart_users_run_cycle(NULL, 2));
+my $held = q(SELECT (SELECT count(*) FROM datamart_users_failures), (SELECT count(*) FROM datamart_users_attempts WHERE outcome = 'failed' AND charged));
+$holder = $node->background_psql('w');
+$holder->query_safe($_) for 'BEGIN', 'LOCK TABLE datamart_users_attempts IN SHARE MODE';
+state_of($stubborn);
+$holder->quit;
+is(sql($held), '0|0', 'both or none: none');
+state_of($stubborn);
+is(sql($held), '1|1', 'both or none: both');
+
 # Texts, retention, and who may read it.
 reset_all(2, 1 => 'SELECT 1/0');
 sql('SET datamart_users.failure_texts = off; SELECT datamart_users_run_cycle()');

@@ -204,6 +204,7 @@ like(
 	$node->safe_psql('w', 'SELECT datamart_users_report()'),
 	qr/\ACycle 1: working since [\d.]+ m?s
   started [\d :+-]+ by \w+
+  called by caller
   users table dwh.dimension_users
   asked for 2 workers
 
@@ -211,7 +212,11 @@ like(
 
     backlog      found  processed     failed    skipped   deferred
           5          5          0          0          0          0
-  5 of the backlog still wait; held by back-off now: 0\z/,
+  5 of the backlog still wait; held by back-off now: 0
+
+Workers .*
+     1 +\d+  refreshing +1  critical +[\d.]+ m?s  process \d+
+     2 +\d+  refreshing +2  critical +[\d.]+ m?s  process \d+\z/,
 	'report of a running cycle');
 is( $node->safe_psql('w', "SELECT detail FROM datamart_users_check() WHERE item = 'locks'"),
 	'2 workers wait for locks of process '
