@@ -16,10 +16,14 @@ GRANT SELECT ON
 	@extschema@.datamart_users_slowest,
 	@extschema@.datamart_users_failures,
 	@extschema@.datamart_users_contention,
+	@extschema@.datamart_users_seen,
 	@extschema@.datamart_users_attempts,
 	@extschema@.datamart_users_attempt_states,
 	@extschema@.datamart_users_parked,
 	@extschema@.datamart_users_metrics,
+	@extschema@.datamart_users_cycle_comparison,
+	@extschema@.datamart_users_periods,
+	@extschema@.datamart_users_drain,
 	@extschema@.datamart_users_progress,
 	@extschema@.datamart_users_workers,
 	@extschema@.datamart_users_backlog
@@ -30,6 +34,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.datamart_users_get_progress,
 	@extschema@.datamart_users_get_workers,
 	@extschema@.datamart_users_get_backlog,
+	@extschema@.datamart_users_stale,
 	@extschema@.datamart_users_check,
 	@extschema@.datamart_users_report
 TO pg_monitor;

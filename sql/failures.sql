@@ -88,6 +88,22 @@ COMMENT ON COLUMN @extschema@.datamart_users_contention.users_oid IS 'users tabl
 COMMENT ON COLUMN @extschema@.datamart_users_contention.users_table IS 'its name, which stays when the table has gone';
 
 --
+-- What cycles have seen, for datamarts whose users table does not say since
+-- when somebody is flagged; see src/shared/since.c.  No dump takes it along: who
+-- waits is soon seen again.
+--
+CREATE TABLE @extschema@.datamart_users_seen (
+	users_oid oid NOT NULL,
+	dimension_user_id bigint NOT NULL,
+	first_seen_at timestamptz NOT NULL,
+	PRIMARY KEY (users_oid, dimension_user_id)
+);
+
+COMMENT ON TABLE @extschema@.datamart_users_seen IS 'Datamart users that wait, and which cycle saw them first; empty where users_since_column is set';
+COMMENT ON COLUMN @extschema@.datamart_users_seen.users_oid IS 'users table of the datamart';
+COMMENT ON COLUMN @extschema@.datamart_users_seen.first_seen_at IS 'when a cycle first found the datamart user flagged, since its last refresh';
+
+--
 -- The tables above forget a datamart user that has recovered; this one does
 -- when the retention removes its rows.
 --

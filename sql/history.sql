@@ -25,6 +25,7 @@ CREATE TABLE @extschema@.datamart_users_cycles (
 	users_oid oid NOT NULL,
 	users_table text NOT NULL,
 	sqlstate text,
+	counted_at timestamptz,
 	session_role name,
 	application_name text,
 	caller_pid integer
@@ -50,6 +51,7 @@ COMMENT ON COLUMN @extschema@.datamart_users_cycles.workers IS 'workers that ran
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.prioritisation_time IS 'time from the start of the cycle''s queries until its queue was filled';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.message IS 'why the cycle ended as it did, where there is something to say: its error, or who canceled it (see datamart_users.failure_texts)';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.sqlstate IS 'of the error that ended the cycle';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.counted_at IS 'when the counts were written down: every few seconds while the cycle runs, so those of an aborted cycle may be a little too low; NULL = never';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.session_role IS 'role that the caller of the cycle had logged in as';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.application_name IS 'application_name of the caller';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.caller_pid IS 'process of the caller, as in the server log';
@@ -86,7 +88,9 @@ CREATE VIEW @extschema@.datamart_users_cycle_priority_rates AS
 	SELECT p.*,
 		   c.users_table,
 		   p.total_time / nullif(p.processed + p.failed + p.skipped + p.deferred, 0) AS avg_time,
-		   round((p.processed * 60 / nullif(extract(epoch FROM c.elapsed), 0))::numeric, 1) AS users_per_minute
+		   round((p.processed * 60 / nullif(extract(epoch FROM
+				CASE WHEN c.status <> 'aborted' THEN c.elapsed
+					 ELSE c.counted_at - c.started_at END), 0))::numeric, 1) AS users_per_minute
 	  FROM @extschema@.datamart_users_cycle_priorities p
 	  JOIN @extschema@.datamart_users_cycles c USING (cycle_id);
 

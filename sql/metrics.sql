@@ -3,9 +3,10 @@
 CREATE VIEW @extschema@.datamart_users_metrics AS
 	WITH figures AS (
 		-- Nobody knows when an aborted cycle ended: finished_at is when that
-		-- was noticed.
+		-- was noticed.  Its counts are those of counted_at.
 		SELECT c.cycle_id, c.users_table, c.started_at,
-			   CASE WHEN c.status <> 'aborted' THEN c.elapsed END AS elapsed,
+			   CASE WHEN c.status <> 'aborted' THEN c.elapsed
+					ELSE c.counted_at - c.started_at END AS elapsed,
 			   NULL::text AS priority, c.found, c.processed, c.failed, c.skipped,
 			   c.deferred, t.total_time, t.max_time
 		  FROM @extschema@.datamart_users_cycles c
@@ -15,7 +16,9 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 					  GROUP BY p.cycle_id) t USING (cycle_id)
 		 WHERE c.status <> 'running'
 		UNION ALL
-		SELECT c.cycle_id, c.users_table, c.started_at, c.elapsed,
+		SELECT c.cycle_id, c.users_table, c.started_at,
+			   CASE WHEN c.status <> 'aborted' THEN c.elapsed
+					ELSE c.counted_at - c.started_at END,
 			   p.priority, p.found, p.processed, p.failed, p.skipped,
 			   p.deferred, p.total_time, p.max_time
 		  FROM @extschema@.datamart_users_cycles c
@@ -32,16 +35,19 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 			   sum(f.deferred) AS deferred,
 			   sum(f.elapsed) AS elapsed,
 			   sum(f.total_time) AS total_time,
-			   max(f.max_time) AS max_time
+			   max(f.max_time) AS max_time,
+			   min(f.started_at) AS first_start,
+			   max(f.started_at + f.elapsed) AS last_end
 		  FROM figures f
 		 CROSS JOIN LATERAL (
 			VALUES ('cycle', f.started_at, f.cycle_id),
 				   ('day', date_trunc('day', f.started_at), NULL),
+				   ('week', date_trunc('week', f.started_at), NULL),
 				   ('all', NULL, NULL)) AS period (period, period_start, cycle_id)
 		 GROUP BY period.period, period.period_start, period.cycle_id,
 				  f.users_table, f.priority
 	), buckets AS (
-		-- Histograms of all cycles of a day, and of all of the history.  An
+		-- Histograms of all cycles of a day, of a week, and of all of the history.  An
 		-- empty name stands for all priorities, and the beginning of time for
 		-- all days: so the join below is one by equality, and is left out
 		-- where nobody asks for its columns.
@@ -52,6 +58,7 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 		  JOIN @extschema@.datamart_users_cycle_priorities p USING (cycle_id)
 		 CROSS JOIN LATERAL (
 			VALUES ('day', date_trunc('day', c.started_at)),
+				   ('week', date_trunc('week', c.started_at)),
 				   ('all', '-infinity')) AS period (period, period_start)
 		 CROSS JOIN LATERAL (VALUES (p.priority), ('')) AS whose (priority)
 		 CROSS JOIN LATERAL unnest(p.bucket_upto, p.bucket_count) AS b (upto, refreshes)
@@ -75,7 +82,15 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 	SELECT s.period, s.period_start, s.cycle_id, s.users_table, s.priority, s.cycles,
 		   s.found, s.processed, s.failed, s.skipped, s.deferred,
 		   s.elapsed, s.total_time,
-		   round((s.processed * 60 / nullif(extract(epoch FROM s.elapsed), 0))::numeric, 1) AS users_per_minute,
+		   -- A day or a week takes as long as it does, or has done until now,
+		   -- or as its cycles, if one of them goes on beyond its end.
+		   round((s.processed * 60 / nullif(extract(epoch FROM
+				CASE s.period
+					 WHEN 'cycle' THEN s.elapsed
+					 WHEN 'all' THEN max(s.last_end) OVER datamart - min(s.first_start) OVER datamart
+					 ELSE greatest(least(now(), s.period_start + ('1 ' || s.period)::interval), s.last_end) - s.period_start
+				END), 0))::numeric, CASE s.period WHEN 'cycle' THEN 1 ELSE 2 END) AS users_per_minute,
+		   round((s.processed * 60 / nullif(extract(epoch FROM s.elapsed), 0))::numeric, 1) AS users_per_minute_working,
 		   trunc(100.0 * s.processed / nullif(s.processed + s.failed + s.deferred, 0), 2) AS success_rate,
 		   round(100.0 * s.found / nullif(sum(s.found) FILTER (WHERE s.priority IS NOT NULL)
 				 OVER (PARTITION BY s.period, s.period_start, s.cycle_id, s.users_table), 0), 1) AS share,
@@ -93,18 +108,20 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 			 ON many.period = s.period
 			AND many.period_start = coalesce(s.period_start, '-infinity')
 			AND many.users_table = s.users_table
-			AND many.priority = coalesce(s.priority, '');
+			AND many.priority = coalesce(s.priority, '')
+	WINDOW datamart AS (PARTITION BY s.period, s.users_table);
 
-COMMENT ON VIEW @extschema@.datamart_users_metrics IS 'Times, throughput, success rate and distribution of all ended cycles, by cycle, by day and over all of the history, for each datamart, and there for each priority and for all priorities together';
-COMMENT ON COLUMN @extschema@.datamart_users_metrics.period IS 'cycle, day, or all (of the history)';
-COMMENT ON COLUMN @extschema@.datamart_users_metrics.period_start IS 'start of the cycle or of the day, by the TimeZone of the session; NULL for all';
+COMMENT ON VIEW @extschema@.datamart_users_metrics IS 'Times, throughput, success rate and distribution of all ended cycles, by cycle, by day, by week and over all of the history, for each datamart, and there for each priority and for all priorities together';
+COMMENT ON COLUMN @extschema@.datamart_users_metrics.period IS 'cycle, day, week (from Monday on), or all (of the history)';
+COMMENT ON COLUMN @extschema@.datamart_users_metrics.period_start IS 'start of the cycle, of the day or of the week, by the TimeZone of the session; NULL for all';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.cycle_id IS 'the cycle, where period is cycle';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.users_table IS 'the datamart: its users table, by name';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.priority IS 'NULL = all priorities together';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.cycles IS 'cycles with this priority in their queue; for all priorities: ended cycles';
-COMMENT ON COLUMN @extschema@.datamart_users_metrics.elapsed IS 'duration of the cycles, added up; an aborted cycle has none';
+COMMENT ON COLUMN @extschema@.datamart_users_metrics.elapsed IS 'duration of the cycles, added up; of an aborted cycle until its counts were written down';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.total_time IS 'time that workers spent on these datamart users, added up';
-COMMENT ON COLUMN @extschema@.datamart_users_metrics.users_per_minute IS 'datamart users processed per minute of elapsed';
+COMMENT ON COLUMN @extschema@.datamart_users_metrics.users_per_minute IS 'datamart users processed per minute: of the cycle, of the day or week so far, of the time from the first start in the history to the last end';
+COMMENT ON COLUMN @extschema@.datamart_users_metrics.users_per_minute_working IS 'datamart users processed per minute of elapsed: how fast cycles are while they run';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.success_rate IS 'percent processed of those processed, failed or deferred; rounded down, so 100 means all';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.share IS 'percent of the found datamart users that have this priority';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.avg_time IS 'total_time per datamart user with an outcome';

@@ -88,7 +88,12 @@ CREATE FUNCTION @extschema@.datamart_users_get_backlog(
 	OUT held bigint,
 	OUT held_until timestamptz,
 	OUT oldest_action_at timestamptz,
-	OUT parked bigint)
+	OUT parked bigint,
+	OUT oldest_age interval,
+	OUT p50_age interval,
+	OUT p95_age interval,
+	OUT objective interval,
+	OUT overdue bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'datamart_users_get_backlog'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 6;
@@ -103,7 +108,12 @@ CREATE VIEW @extschema@.datamart_users_backlog AS
 		   held,
 		   held_until,
 		   oldest_action_at,
-		   parked
+		   parked,
+		   oldest_age,
+		   p50_age,
+		   p95_age,
+		   objective,
+		   overdue
 	  FROM @extschema@.datamart_users_get_backlog();
 
 COMMENT ON VIEW @extschema@.datamart_users_backlog IS 'the modified datamart users of the datamart of the current settings by priority; needs SELECT on the tables of the warehouse';
@@ -114,3 +124,22 @@ COMMENT ON COLUMN @extschema@.datamart_users_backlog.held IS 'how many of them n
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.held_until IS 'when the first of those is taken again';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.oldest_action_at IS 'of those that wait, the last action that is the longest ago';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.parked IS 'modified datamart users that are not waiting, because somebody has parked them: see datamart_users_parked';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.oldest_age IS 'for how long those have been flagged that a cycle could take, not held: the longest; one that no cycle has seen yet counts as just flagged';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.p50_age IS 'the same, half of them for no longer';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.p95_age IS 'the same, 95 % of them for no longer';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.objective IS 'how long they may wait by datamart_users.freshness_objective; NULL = it does not say';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.overdue IS 'how many a cycle could take that have waited for longer than that; NULL = there is no objective';
+
+CREATE FUNCTION @extschema@.datamart_users_stale(
+	"limit" integer DEFAULT 100,
+	OUT dimension_user_id bigint,
+	OUT priority text,
+	OUT since timestamptz,
+	OUT age interval,
+	OUT waits_for text,
+	OUT held_until timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'datamart_users_stale'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+
+COMMENT ON FUNCTION @extschema@.datamart_users_stale(integer) IS 'the datamart users that have been modified the longest, since when, and what they wait for: the queue, their back-off, that for contention, or are parked; NULL = all; needs SELECT on the tables of the warehouse';

@@ -61,6 +61,9 @@ describe_end(const DmuPicture *picture)
 		return psprintf("%s since %s", picture->phase, dmu_canvas_duration(picture->since));
 	if (strcmp(how, "running") == 0)
 		return pstrdup("left running when it died, the next cycle will mark it as aborted");
+	if (strcmp(how, "aborted") == 0 && dmu_canvas_is_known(picture->counted))
+		return psprintf("aborted, its counts are those after %s",
+						dmu_canvas_duration(picture->counted));
 	if (strcmp(how, "aborted") == 0)
 		return pstrdup(how);
 	if (strcmp(how, "time_limit") == 0)
@@ -158,6 +161,40 @@ draw_outcomes(DmuCanvas *canvas, const DmuPicture *picture)
 	}
 }
 
+/* With too few cycles before it nothing can be said. */
+static void
+draw_unusual(DmuCanvas *canvas, const DmuPicture *picture)
+{
+	StringInfoData line;
+
+	if (picture->lives || picture->compared < DMU_PICTURE_COMPARED)
+		return;
+	initStringInfo(&line);
+	if (picture->nunusual == 0)
+		appendStringInfo(&line, "nothing unusual beside the %s cycles before",
+						 dmu_canvas_number(picture->compared));
+	else
+		appendStringInfoString(&line, "unusual: ");
+	for (int i = 0; i < picture->nunusual; i++)
+	{
+		const DmuPictureUnusual *unusual = &picture->unusual[i];
+		const char *(*in_words) (int64) = unusual->is_time ? dmu_canvas_duration :
+		dmu_canvas_number;
+		const char *value = in_words(unusual->value);
+		const char *part = psprintf("%s%s %s (median %s)", i > 0 ? ", " : "",
+									unusual->measure, value,
+									in_words(unusual->median));
+
+		if (i > 0 && line.len + strlen(part) > 72)
+		{
+			appendStringInfoString(&line, ", ...");
+			break;
+		}
+		appendStringInfoString(&line, part);
+	}
+	appendStringInfo(&canvas->text, "  %s\n", dmu_text_line(line.data, 78));
+}
+
 /* Who has called for it, where that says more than the role does. */
 static void
 draw_caller(DmuCanvas *canvas, const DmuPicture *picture)
@@ -230,6 +267,7 @@ draw_head(DmuCanvas *canvas, const DmuPicture *picture)
 	if (picture->lives && dmu_canvas_is_known(picture->found) && picture->found > 0)
 		draw_progress_bar(canvas, picture);
 	draw_outcomes(canvas, picture);
+	draw_unusual(canvas, picture);
 }
 
 static void

@@ -14,6 +14,10 @@
 
 /* The lines that a list takes at the most. */
 #define DMU_PICTURE_KINDS 3
+#define DMU_PICTURE_UNUSUAL 3
+
+/* As many cycles as it takes to say what is usual. */
+#define DMU_PICTURE_COMPARED 10
 #define DMU_PICTURE_SLOWEST 3
 #define DMU_PICTURE_WORKERS 8
 
@@ -48,6 +52,15 @@ typedef struct DmuPictureSlow
 	int64		usec;
 	char	   *outcome;
 } DmuPictureSlow;
+
+/* A figure that is not as in the cycles before. */
+typedef struct DmuPictureUnusual
+{
+	char	   *measure;
+	bool		is_time;
+	int64		value;
+	int64		median;
+} DmuPictureUnusual;
 
 /*
  * A worker of a running cycle.  "dimension_user_id" as above; "waits" is what
@@ -93,6 +106,10 @@ typedef struct DmuPicture
 	char	   *success_rate;
 	int64		held;
 	int64		parked;
+	int64		counted;		/* aborted: from its start until counted */
+	int64		compared;		/* with so many earlier cycles */
+	int			nunusual;
+	DmuPictureUnusual unusual[DMU_PICTURE_UNUSUAL];
 
 	/* Of a running cycle. */
 	bool		lives;

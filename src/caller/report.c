@@ -123,7 +123,8 @@ read_cycle(Reader *reader)
 					   "         round(round(c.processed * 60 / nullif(extract(epoch FROM c.elapsed), 0), 1))::bigint END,"
 					   "       trunc(100.0 * c.processed / nullif(c.processed + c.failed + c.deferred, 0), 2)::text,"
 					   "       p.cycle_id, p.phase, p.done::bigint, " USEC("p.time_left") ","
-					   "       c.users_table, c.session_role::text, c.application_name"
+					   "       c.users_table, c.session_role::text, c.application_name,"
+					   "       " USEC("c.counted_at - c.started_at")
 					   "  FROM %s.datamart_users_cycles c"
 					   "  LEFT JOIN %s.datamart_users_progress p"
 					   "    ON p.cycle_id = c.cycle_id AND c.status = 'running'"
@@ -165,7 +166,40 @@ read_cycle(Reader *reader)
 	picture->users_table = read_text(reader, 24);
 	picture->session_role = read_text(reader, 25);
 	picture->application_name = read_text(reader, 26);
+	picture->counted = read_figure(reader, 27);
 	return true;
+}
+
+/* Beside the cycles before it. */
+static void
+read_comparison(Reader *reader)
+{
+	DmuPicture *picture = reader->picture;
+
+	if (!read_rows(reader,
+				   "SELECT m.measure, m.unit, round((m.value * f.factor)::numeric)::bigint,"
+				   "       round((m.median * f.factor)::numeric)::bigint,"
+				   "       m.cycles, m.unusual::integer::bigint"
+				   "  FROM %s.datamart_users_cycle_comparison m"
+				   " CROSS JOIN LATERAL"
+				   "       (SELECT CASE m.unit WHEN 'seconds' THEN 1000000 ELSE 1 END AS factor) AS f"
+				   " WHERE m.cycle_id = $1"))
+		return;
+	for (uint64 i = 0; i < reader->table->numvals; i++)
+	{
+		DmuPictureUnusual *unusual = &picture->unusual[picture->nunusual];
+
+		reader->row = i;
+		picture->compared = Max(picture->compared, read_figure(reader, 5));
+		if (read_figure(reader, 6) != 1 ||
+			picture->nunusual == DMU_PICTURE_UNUSUAL)
+			continue;
+		unusual->measure = read_text(reader, 1);
+		unusual->is_time = strcmp(read_text(reader, 2), "seconds") == 0;
+		unusual->value = read_figure(reader, 3);
+		unusual->median = read_figure(reader, 4);
+		picture->nunusual++;
+	}
 }
 
 static void
@@ -333,6 +367,7 @@ read_picture(Oid schema, bool latest, DmuPicture *picture)
 	found = found && read_cycle(&reader);
 	if (found)
 	{
+		read_comparison(&reader);
 		read_priorities(&reader);
 		read_profile(&reader);
 		read_failures(&reader, messages);

@@ -3,19 +3,16 @@
  * views.c
  *		The SQL-callable functions behind the views on what goes on now.
  *
- *		The first two read the shared memory of the running cycles and no table,
- *		so they can be asked every second.  The third asks the warehouse, with
- *		the rights of whoever looks.
+ *		They read the shared memory of the running cycles and no table, so they
+ *		can be asked every second.
  *
  *-------------------------------------------------------------------------
  */
 #include "datamart_users.h"
 
-#include "failures.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "priority.h"
 #include "progress.h"
 #include "param.h"
 #include "queue.h"
@@ -23,28 +20,9 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
-#include "warehouse.h"
 
 PG_FUNCTION_INFO_V1(datamart_users_get_progress);
 PG_FUNCTION_INFO_V1(datamart_users_get_workers);
-PG_FUNCTION_INFO_V1(datamart_users_get_backlog);
-
-/* What waits in one priority. */
-typedef struct Waiting
-{
-	int64		waiting;		/* datamart users, without those parked */
-	int64		parked;
-	int64		held;			/* those of them under back-off */
-	TimestampTz held_until;		/* the first of those; DT_NOEND if none */
-	TimestampTz oldest_action_at;	/* DT_NOEND if there is none */
-} Waiting;
-
-typedef struct Backlog
-{
-	Waiting		priorities[DMU_NPRIORITIES];
-	DmuFailure *failures;
-	int			nfailures;
-} Backlog;
 
 /* A number with one decimal. */
 static Datum
@@ -153,70 +131,5 @@ datamart_users_get_workers(PG_FUNCTION_ARGS)
 	while ((control = dmu_progress_next(&scan)) != NULL)
 		put_workers(fcinfo, control);
 	dmu_progress_end(&scan);
-	return (Datum) 0;
-}
-
-/* DmuQueueRowConsumer */
-static void
-count_waiting(const DmuQueueRow *row, void *arg)
-{
-	Backlog    *backlog = (Backlog *) arg;
-	Waiting    *waiting = &backlog->priorities[dmu_priority_of(row->recency_class,
-															   row->activity_class)];
-	const DmuFailure *failure = dmu_failures_find(backlog->failures,
-												  backlog->nfailures,
-												  row->dimension_user_id);
-
-	if (failure != NULL && failure->parked)
-	{
-		waiting->parked++;
-		return;
-	}
-	waiting->waiting++;
-	if (row->has_last_action)
-		waiting->oldest_action_at = Min(waiting->oldest_action_at,
-										row->last_action_at);
-	if (failure == NULL || !failure->held)
-		return;
-	waiting->held++;
-	waiting->held_until = Min(waiting->held_until, failure->next_attempt_at);
-}
-
-Datum
-datamart_users_get_backlog(PG_FUNCTION_ARGS)
-{
-	Backlog		backlog = {0};
-	DmuBacklog	waiting;
-	DmuWarehouse *warehouse = dmu_warehouse_resolve();
-
-	dmu_warehouse_check_privileges(warehouse, false);
-	InitMaterializedSRF(fcinfo, 0);
-	for (int p = 0; p < DMU_NPRIORITIES; p++)
-	{
-		TIMESTAMP_NOEND(backlog.priorities[p].held_until);
-		TIMESTAMP_NOEND(backlog.priorities[p].oldest_action_at);
-	}
-	backlog.nfailures = dmu_failures_list(warehouse->users,
-										  &backlog.failures);
-	dmu_priority_look(warehouse, NULL, 0, &waiting);
-	dmu_priority_run(warehouse, &waiting, DMU_WHOLE_BACKLOG, count_waiting, &backlog);
-
-	for (int p = 0; p < DMU_NPRIORITIES; p++)
-	{
-		const Waiting *row = &backlog.priorities[p];
-		Datum		values[7];
-		bool		nulls[7] = {false};
-
-		values[0] = CStringGetTextDatum(warehouse->users_name);
-		values[1] = CStringGetTextDatum(dmu_priority_name((DmuPriority) p));
-		values[2] = Int64GetDatum(row->waiting);
-		values[3] = Int64GetDatum(row->held);
-		values[4] = TimestampTzGetDatum(row->held_until);
-		values[5] = TimestampTzGetDatum(row->oldest_action_at);
-		values[6] = Int64GetDatum(row->parked);
-		nulls[4] = TIMESTAMP_IS_NOEND(row->held_until);
-		nulls[5] = TIMESTAMP_IS_NOEND(row->oldest_action_at);
-		put_row(fcinfo, values, nulls);
-	}
 	return (Datum) 0;
 }

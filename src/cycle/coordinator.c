@@ -30,6 +30,7 @@
 #include "history.h"
 #include "launch.h"
 #include "miscadmin.h"
+#include "notes.h"
 #include "ownersql.h"
 #include "pgstat.h"
 #include "progress.h"
@@ -57,6 +58,7 @@ typedef struct Coordination
 	dsm_handle	handle;
 	MemoryContext context;		/* lives as long as the cycle */
 	bool		begun;			/* its running row is committed */
+	DmuLook		look;
 	BackgroundWorkerHandle **workers;
 	int			nworkers;
 } Coordination;
@@ -220,10 +222,11 @@ prioritise(Coordination *c)
 	DmuControl *control = c->control;
 
 	pgstat_report_activity(STATE_RUNNING, "datamart_users: prioritisation");
-	dmu_fill_queue(control, c->context);
+	dmu_fill_queue(control, c->context, &c->look);
 	control->workers_wanted = Max(1, Min(control->request.workers, control->found));
 	control->queued_at = GetCurrentTimestamp();
 	dmu_queue_set_phase(control, DMU_PHASE_QUEUED);
+	dmu_notes_begin(&c->look);
 	ereport(LOG,
 			(errmsg_plural("datamart_users cycle %lld: found %d datamart user to process (prioritised by relevance)",
 						   "datamart_users cycle %lld: found %d datamart users to process (prioritised by relevance)",

@@ -15,6 +15,8 @@
 #include "priority.h"
 #include "settings.h"
 #include "transaction.h"
+#include "utils/array.h"
+#include "utils/timestamp.h"
 #include "warehouse.h"
 
 /* The queue while it is read. */
@@ -44,6 +46,7 @@ add_to_queue(const DmuQueueRow *row, void *arg)
 
 	entry = &filling->entries[filling->nentries++];
 	entry->turn = DMU_TURN_FIRST;
+	entry->fresh = false;
 	entry->dimension_user_id = row->dimension_user_id;
 	entry->priority = dmu_priority_of(row->recency_class, row->activity_class);
 	entry->has_failure = dmu_failures_find(filling->failures,
@@ -52,8 +55,24 @@ add_to_queue(const DmuQueueRow *row, void *arg)
 	filling->control->found_by_priority[entry->priority]++;
 }
 
+static void
+keep_ids(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
+		 DmuLook *look)
+{
+	const int64 *waiting = (const int64 *) ((char *) backlog->waiting +
+											ARR_OVERHEAD_NONULLS(1));
+
+	look->since_is_told = warehouse->users_since.name != NULL;
+	look->nids = (int) (backlog->nwaiting + backlog->nheld);
+	look->ids = palloc_extended(Max(look->nids, 1) * sizeof(int64),
+								MCXT_ALLOC_HUGE);
+	memcpy(look->ids, waiting, backlog->nwaiting * sizeof(int64));
+	memcpy(look->ids + backlog->nwaiting, backlog->held,
+		   backlog->nheld * sizeof(int64));
+}
+
 void
-dmu_fill_queue(DmuControl *control, MemoryContext context)
+dmu_fill_queue(DmuControl *control, MemoryContext context, DmuLook *look)
 {
 	Filling		filling = {.control = control,.capacity = 1024};
 	DmuWarehouse *warehouse;
@@ -67,6 +86,7 @@ dmu_fill_queue(DmuControl *control, MemoryContext context)
 	dmu_warehouse_lock(warehouse);
 	filling.nfailures = dmu_failures_list(control->request.users,
 										  &filling.failures);
+	look->at = GetCurrentTimestamp();
 	dmu_priority_look(warehouse, filling.failures, filling.nfailures, &backlog);
 	control->backlog = backlog.total;
 	control->max_users =
@@ -75,6 +95,7 @@ dmu_fill_queue(DmuControl *control, MemoryContext context)
 	filling.entries = palloc(filling.capacity * sizeof(DmuQueueEntry));
 	dmu_priority_run(warehouse, &backlog, control->max_users, add_to_queue,
 					 &filling);
+	keep_ids(warehouse, &backlog, look);
 	pfree(backlog.waiting);
 	pfree(backlog.held);
 	dmu_queue_fill(control, filling.entries, filling.nentries);

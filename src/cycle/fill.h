@@ -10,12 +10,22 @@
 
 #include "queue.h"
 
+/* Whom the cycle found flagged, those under back-off and those parked too. */
+typedef struct DmuLook
+{
+	TimestampTz at;
+	int64	   *ids;			/* palloc'd, in no order */
+	int			nids;
+	bool		since_is_told;	/* the users table says since when */
+} DmuLook;
+
 /*
  * Makes the queue segment, and enters backlog, limit and what was found into
- * the control segment.  No transaction may be open; "context" is left with
+ * the control segment; whom it found goes into "look".  No transaction may be open; "context" is left with
  * some memory that lasts as long as the cycle.  Raises whatever the
  * prioritisation raises.
  */
-extern void dmu_fill_queue(DmuControl *control, MemoryContext context);
+extern void dmu_fill_queue(DmuControl *control, MemoryContext context,
+						   DmuLook *look);
 
 #endif							/* DMU_FILL_H */

@@ -16,6 +16,7 @@
 #include "errors.h"
 #include "history.h"
 #include "miscadmin.h"
+#include "notes.h"
 #include "ownersql.h"
 #include "pgstat.h"
 #include "progress.h"
@@ -75,6 +76,18 @@ get_out_of_the_way(DmuControl *control, MemoryContext context)
 	MemoryContextReset(context);
 }
 
+static void
+take_notes(DmuControl *control, MemoryContext context)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(context);
+
+	if (dmu_queue_phase(control) >= DMU_PHASE_WORKING &&
+		dmu_queue_stop(control) < DMU_STOP_CANCEL)
+		dmu_notes_on_the_way(control, GetCurrentTimestamp());
+	MemoryContextSwitchTo(old_context);
+	MemoryContextReset(context);
+}
+
 void
 dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 				int nworkers)
@@ -96,6 +109,7 @@ dmu_finish_wait(DmuControl *control, BackgroundWorkerHandle **workers,
 		if (stopping)
 			dmu_queue_wake_again(&control->head, &woken);
 		get_out_of_the_way(control, context);
+		take_notes(control, context);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 stopping ? DMU_STOP_INTERVAL : DMU_LOOK_INTERVAL,
@@ -370,6 +384,7 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 	{
 		write_history(control, &result);
 		log_summary(control, &result);
+		dmu_notes_end(control);
 		remove_old_history(control);
 	}
 	RESUME_CANCEL_INTERRUPTS();

@@ -21,6 +21,7 @@
 #include "failures.h"
 #include "launch.h"
 #include "miscadmin.h"
+#include "notes.h"
 #include "ownersql.h"
 #include "pgstat.h"
 #include "record.h"
@@ -320,6 +321,7 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 		dmu_queue_end_streak(run->control, streak);
 
 	entry->turn = DMU_TURN_OVER;
+	entry->fresh = outcome == DMU_PROCESSED || outcome == DMU_SKIPPED;
 	dmu_slot_end(run->control, run->slot, outcome);
 	return true;
 }
@@ -408,6 +410,9 @@ take_turn(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 							   (long long) run->done,
 							   (long long) entry->dimension_user_id)));
 	pgstat_report_stat(false);
+	if (run->number == DMU_COORDINATOR)
+		dmu_notes_on_the_way(run->control,
+							 (TimestampTz) pg_atomic_read_u64(&run->slot->since));
 	MemoryContextReset(run->context);
 }
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * column.c
- *		The four columns of the warehouse: named by settings, and judged.
+ *		The columns of the warehouse: named by settings, and judged.
  *
  *		A name in a setting is read as SQL would read it, so a column can be
  *		called whatever a column can be called.  From here on there are two
@@ -32,16 +32,17 @@ typedef struct ColumnSetting
 } ColumnSetting;
 
 #define KEY_TYPES {INT4OID, INT8OID, INT2OID}, "smallint, integer or bigint"
+#define TIME_TYPES {TIMESTAMPOID, TIMESTAMPTZOID, DATEOID}, \
+	"timestamp, timestamp with time zone or date"
 
 /* By DmuColumnUse. */
 static const ColumnSetting column_settings[] = {
 	{DMU_EXTENSION_NAME ".facts_user_column", &dmu_facts_user_column, KEY_TYPES},
-	{DMU_EXTENSION_NAME ".facts_time_column", &dmu_facts_time_column,
-		{TIMESTAMPOID, TIMESTAMPTZOID, DATEOID},
-	"timestamp, timestamp with time zone or date"},
+	{DMU_EXTENSION_NAME ".facts_time_column", &dmu_facts_time_column, TIME_TYPES},
 	{DMU_EXTENSION_NAME ".users_key_column", &dmu_users_key_column, KEY_TYPES},
 	{DMU_EXTENSION_NAME ".users_flag_column", &dmu_users_flag_column,
-	{BOOLOID, InvalidOid, InvalidOid}, "boolean"}
+	{BOOLOID, InvalidOid, InvalidOid}, "boolean"},
+	{DMU_EXTENSION_NAME ".users_since_column", &dmu_users_since_column, TIME_TYPES}
 };
 
 const char *
@@ -55,6 +56,9 @@ dmu_column_read(DmuColumnUse use, DmuColumn *column)
 {
 	const ColumnSetting *setting = &column_settings[use];
 
+	column->name = column->quoted = NULL;
+	if (use == DMU_USERS_SINCE && **setting->value == '\0')
+		return;
 	if (!dmu_parse_column(*setting->value, &column->name))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),

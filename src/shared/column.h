@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * column.h
- *		The four columns of the warehouse, by the settings; a part of
+ *		The columns of the warehouse, by the settings; a part of
  *		warehouse.h.
  *
  *-------------------------------------------------------------------------
@@ -17,10 +17,14 @@ typedef enum DmuColumnUse
 	DMU_FACTS_USER,				/* facts_user_column, the key in the facts */
 	DMU_FACTS_TIME,				/* facts_time_column */
 	DMU_USERS_KEY,				/* users_key_column */
-	DMU_USERS_FLAG				/* users_flag_column */
+	DMU_USERS_FLAG,				/* users_flag_column */
+	DMU_USERS_SINCE				/* users_since_column, which need not be set */
 } DmuColumnUse;
 
-/* Texts are palloc'd; empty (all NULL) before dmu_column_read(). */
+/*
+ * Texts are palloc'd; empty (all NULL) before dmu_column_read(), and after it
+ * where the setting is empty.
+ */
 typedef struct DmuColumn
 {
 	char	   *name;			/* as the catalog has it */

@@ -342,14 +342,17 @@ dmu_failures_list(Oid users, DmuFailure **failures)
 	dmu_owner_enter(&scope);
 	dmu_owner_run(&scope,
 				  "SELECT h.dimension_user_id, max(h.next_attempt_at) > clock_timestamp(),"
-				  "       bool_or(h.parked), max(h.next_attempt_at)"
-				  "  FROM (SELECT dimension_user_id, next_attempt_at, false AS parked"
+				  "       bool_or(h.parked), max(h.next_attempt_at),"
+				  "       coalesce(max(h.next_attempt_at)"
+				  "                = max(h.next_attempt_at) FILTER (WHERE h.contention), false)"
+				  "  FROM (SELECT dimension_user_id, next_attempt_at, false AS parked,"
+				  "               false AS contention"
 				  "          FROM %s.datamart_users_failures WHERE users_oid = $1"
 				  "        UNION ALL"
-				  "        SELECT dimension_user_id, next_attempt_at, false"
+				  "        SELECT dimension_user_id, next_attempt_at, false, true"
 				  "          FROM %s.datamart_users_contention WHERE users_oid = $1"
 				  "        UNION ALL"
-				  "        SELECT dimension_user_id, 'infinity', true"
+				  "        SELECT dimension_user_id, 'infinity', true, false"
 				  "          FROM %s.datamart_users_parked WHERE users_oid = $1) AS h"
 				  " GROUP BY h.dimension_user_id ORDER BY h.dimension_user_id",
 				  SPI_OK_SELECT, 1, &oid);
@@ -362,6 +365,7 @@ dmu_failures_list(Oid users, DmuFailure **failures)
 		(*failures)[i].held = DatumGetBool(dmu_owner_value(SPI_tuptable, i, 2));
 		(*failures)[i].parked = DatumGetBool(dmu_owner_value(SPI_tuptable, i, 3));
 		(*failures)[i].next_attempt_at = DatumGetTimestampTz(dmu_owner_value(SPI_tuptable, i, 4));
+		(*failures)[i].contention = DatumGetBool(dmu_owner_value(SPI_tuptable, i, 5));
 	}
 	dmu_owner_leave(&scope);
 	return nfailures;

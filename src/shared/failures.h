@@ -26,6 +26,7 @@ typedef struct DmuFailure
 	bool		held;			/* its back-off has not run out, or: */
 	bool		parked;			/* it is out of the queue */
 	TimestampTz next_attempt_at;	/* infinity if it is parked */
+	bool		contention;		/* that is what holds it until then */
 } DmuFailure;
 
 /*

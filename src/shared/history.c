@@ -107,7 +107,7 @@ end_cycle(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 
 	dmu_owner_run(scope,
 				  "UPDATE %s.datamart_users_cycles"
-				  "   SET status = $2, finished_at = $3, max_users = $4, backlog = $5,"
+				  "   SET status = $2, finished_at = $3, counted_at = $3, max_users = $4, backlog = $5,"
 				  "       found = $6, processed = $7, failed = $8, skipped = $9,"
 				  "       deferred = $10, workers = $11, prioritisation_time = $12,"
 				  "       message = $13, sqlstate = $14"
@@ -151,7 +151,9 @@ read_histogram(const DmuProfile *profile, int priority, int64 longest)
 	int			n = 0;
 	Histogram	histogram;
 
-	histogram.empty = dmu_profile_histogram(profile, priority, counted) == 0;
+	memset(counted, 0, sizeof(counted));
+	histogram.empty = profile == NULL ||
+		dmu_profile_histogram(profile, priority, counted) == 0;
 	for (int i = 0; i < DMU_NBUCKETS; i++)
 	{
 		if (counted[i] == 0)
@@ -167,29 +169,40 @@ read_histogram(const DmuProfile *profile, int priority, int64 longest)
 	return histogram;
 }
 
-/* What came of each priority that had any datamart users. */
+/*
+ * What came of each priority that had any datamart users.  Without a profile,
+ * while the workers still write theirs, there are no percentiles.
+ */
 static void
-insert_priorities(const DmuOwnerScope *scope, const DmuCycleEnd *end)
+save_priorities(const DmuOwnerScope *scope, int64 cycle_id,
+				const int32 *found_by_priority, const DmuTally *by_priority,
+				const DmuProfile *profile)
 {
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{
-		const DmuTally *tally = &end->by_priority[p];
+		const DmuTally *tally = &by_priority[p];
 		const int64 *outcomes = tally->outcomes;
 		Histogram	histogram;
 
-		if (end->found_by_priority[p] == 0)
+		if (found_by_priority[p] == 0)
 			continue;
-		histogram = read_histogram(end->profile, p, tally->max_usec);
+		histogram = read_histogram(profile, p, tally->max_usec);
 
 		dmu_owner_run(scope,
 					  "INSERT INTO %s.datamart_users_cycle_priorities"
 					  "  (cycle_id, priority, found, processed, failed, skipped, deferred,"
 					  "   total_time, max_time, p50, p95, p99, bucket_upto, bucket_count)"
-					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+					  " ON CONFLICT (cycle_id, priority) DO UPDATE"
+					  "   SET processed = excluded.processed, failed = excluded.failed,"
+					  "       skipped = excluded.skipped, deferred = excluded.deferred,"
+					  "       total_time = excluded.total_time, max_time = excluded.max_time,"
+					  "       p50 = excluded.p50, p95 = excluded.p95, p99 = excluded.p99,"
+					  "       bucket_upto = excluded.bucket_upto, bucket_count = excluded.bucket_count",
 					  SPI_OK_INSERT,
-					  DMU_PARAMS(dmu_param_int8(end->result->cycle_id),
+					  DMU_PARAMS(dmu_param_int8(cycle_id),
 								 dmu_param_text(dmu_priority_name((DmuPriority) p)),
-								 dmu_param_int4(end->found_by_priority[p]),
+								 dmu_param_int4(found_by_priority[p]),
 								 dmu_param_int4((int32) outcomes[DMU_PROCESSED]),
 								 dmu_param_int4((int32) outcomes[DMU_FAILED]),
 								 dmu_param_int4((int32) outcomes[DMU_SKIPPED]),
@@ -200,6 +213,35 @@ insert_priorities(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 								 histogram.bucket_upto,
 								 histogram.bucket_count));
 	}
+}
+
+void
+dmu_history_save_counts(const DmuCycleCounts *counts)
+{
+	DmuOwnerScope scope;
+	const int64 *outcomes = counts->total->outcomes;
+
+	dmu_owner_enter(&scope);
+	dmu_owner_run(&scope,
+				  "UPDATE %s.datamart_users_cycles"
+				  "   SET counted_at = clock_timestamp(), max_users = $2, backlog = $3,"
+				  "       found = $4, processed = $5, failed = $6, skipped = $7,"
+				  "       deferred = $8, workers = $9, prioritisation_time = $10"
+				  " WHERE cycle_id = $1 AND status = 'running'",
+				  SPI_OK_UPDATE,
+				  DMU_PARAMS(dmu_param_int8(counts->cycle_id),
+							 dmu_param_int4(counts->max_users),
+							 dmu_param_int8(counts->backlog),
+							 dmu_param_int4(counts->found),
+							 dmu_param_int4((int32) outcomes[DMU_PROCESSED]),
+							 dmu_param_int4((int32) outcomes[DMU_FAILED]),
+							 dmu_param_int4((int32) outcomes[DMU_SKIPPED]),
+							 dmu_param_int4((int32) outcomes[DMU_DEFERRED]),
+							 dmu_param_int4(counts->workers),
+							 dmu_param_interval(counts->prioritisation_usec)));
+	save_priorities(&scope, counts->cycle_id, counts->found_by_priority,
+					counts->by_priority, NULL);
+	dmu_owner_leave(&scope);
 }
 
 /* Histogram and course of the cycle; empty buckets and the rest are left out. */
@@ -263,7 +305,8 @@ dmu_history_end(const DmuCycleEnd *end)
 
 	dmu_owner_enter(&scope);
 	end_cycle(&scope, end);
-	insert_priorities(&scope, end);
+	save_priorities(&scope, end->result->cycle_id, end->found_by_priority,
+					end->by_priority, end->profile);
 	insert_profile(&scope, end);
 	insert_slowest(&scope, end);
 
@@ -290,6 +333,12 @@ dmu_history_remove_old(Oid users, int retention)
 	if (retention <= 0)
 		return;
 	dmu_owner_enter(&scope);
+	/* By way of the history, so as not to look at every one of them. */
+	dmu_owner_run(&scope,
+				  "DELETE FROM %s.datamart_users_seen s"
+				  " WHERE s.users_oid IN (SELECT c.users_oid FROM %s.datamart_users_cycles c"
+				  "                        WHERE c.users_oid <> $1 AND " NO_USERS_TABLE("c") ")",
+				  SPI_OK_DELETE, 1, params);
 	dmu_owner_run(&scope,
 				  "DELETE FROM %s.datamart_users_cycles c"
 				  " WHERE c.started_at < now() - $2 AND c.status <> 'running'"

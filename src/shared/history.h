@@ -39,6 +39,20 @@ typedef struct DmuCycleEnd
 	const DmuProfile *profile;
 } DmuCycleEnd;
 
+/* How far it is, while it runs. */
+typedef struct DmuCycleCounts
+{
+	int64		cycle_id;
+	int64		backlog;
+	int32		max_users;
+	int32		found;
+	int32		workers;
+	int64		prioritisation_usec;
+	const int32 *found_by_priority; /* DMU_NPRIORITIES datamart users */
+	const DmuTally *by_priority;	/* DMU_NPRIORITIES tallies */
+	const DmuTally *total;
+} DmuCycleCounts;
+
 /*
  * The ids of the cycles of a datamart, that of the users table, whose row says
  * running, and of those whose users table is gone; palloc'd in the current
@@ -56,6 +70,9 @@ extern int	dmu_history_mark_aborted(const int64 *cycle_ids, int ncycles,
 
 /* Adds the row of a new cycle and returns its id. */
 extern int64 dmu_history_begin(const DmuCycleStart *start);
+
+/* Writes down how far a running cycle is; its row goes on to say running. */
+extern void dmu_history_save_counts(const DmuCycleCounts *counts);
 
 /* Writes down how a cycle ended. */
 extern void dmu_history_end(const DmuCycleEnd *end);

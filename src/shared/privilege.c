@@ -51,6 +51,7 @@ static const DecisiveSetting decisive_settings[] = {
 	{DMU_EXTENSION_NAME ".facts_time_column", true, false},
 	{DMU_EXTENSION_NAME ".users_key_column", true, false},
 	{DMU_EXTENSION_NAME ".users_flag_column", true, false},
+	{DMU_EXTENSION_NAME ".users_since_column", true, false},
 	{DMU_EXTENSION_NAME ".worker_settings", true, false},
 	{"search_path", true, true},
 	{DMU_EXTENSION_NAME ".user_timeout", false, false},

@@ -204,6 +204,8 @@ typedef struct DmuQueueEntry
 	uint8		priority;		/* DmuPriority */
 	bool		has_failure;	/* a row in a table of ours to remove */
 	uint8		turn;			/* DmuTurn; whoever has claimed it */
+	bool		fresh;			/* processed or skipped; the same, and the
+								 * coordinator when it has written that down */
 } DmuQueueEntry;
 
 /* What is still to be done for a datamart user whose first turn is over. */

@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "datamart_users.h"
+#include "objective.h"
 #include "parse.h"
 #include "request.h"
 #include "settings.h"
@@ -44,6 +45,7 @@ char	   *dmu_facts_user_column;
 char	   *dmu_facts_time_column;
 char	   *dmu_users_key_column;
 char	   *dmu_users_flag_column;
+char	   *dmu_users_since_column;
 int			dmu_retry_delay = 60;
 int			dmu_retry_delay_max = 24 * 60 * 60;
 int			dmu_progress_interval = 5000;
@@ -58,6 +60,7 @@ int			dmu_activity_thresholds[DMU_NACTIVITY] = {100, 10};
 static char *recency_days_string;
 static char *activity_thresholds_string;
 static char *worker_settings_string;
+static char *freshness_objective_string;
 
 typedef struct IntSetting
 {
@@ -130,9 +133,11 @@ static const char *const string_settings[] = {
 	PREFIX "facts_time_column",
 	PREFIX "users_key_column",
 	PREFIX "users_flag_column",
+	PREFIX "users_since_column",
 	PREFIX "worker_settings",
 	PREFIX "recency_days",
 	PREFIX "activity_thresholds",
+	PREFIX "freshness_objective",
 };
 
 #define ERROR_ON_FAILURE PREFIX "error_on_failure"
@@ -173,6 +178,15 @@ check_column_name(char **newval, void **extra, GucSource source)
 	GUC_check_errdetail("It must be the name of one column.");
 	GUC_check_errhint("Names with other characters than lower-case letters, digits and underscores need double quotes.");
 	return false;
+}
+
+/* A column that there need not be. */
+static bool
+check_optional_column_name(char **newval, void **extra, GucSource source)
+{
+	if (**newval == '\0')
+		return true;
+	return check_column_name(newval, extra, source);
 }
 
 static bool
@@ -257,6 +271,27 @@ assign_activity_thresholds(const char *newval, void *extra)
 	memcpy(dmu_activity_thresholds, extra, sizeof(dmu_activity_thresholds));
 }
 
+static bool
+check_freshness_objective(char **newval, void **extra, GucSource source)
+{
+	int			objective[DMU_NPRIORITIES];
+
+	if (!dmu_objective_parse(*newval, objective))
+	{
+		GUC_check_errdetail("It must be a list of \"priority = time\", separated by commas, each priority once and each time at least a second.");
+		GUC_check_errhint("For example \"critical = 5min, high = 1h\"; the priorities are critical, high, medium, historical, low and lowest.");
+		return false;
+	}
+
+	return keep_for_assign(objective, sizeof(objective), extra);
+}
+
+static void
+assign_freshness_objective(const char *newval, void *extra)
+{
+	memcpy(dmu_freshness_objective, extra, sizeof(dmu_freshness_objective));
+}
+
 static void
 define_warehouse_settings(void)
 {
@@ -315,6 +350,12 @@ define_column_settings(void)
 							   &dmu_users_flag_column, "modified",
 							   PGC_USERSET, 0,
 							   check_column_name, NULL, NULL);
+	DefineCustomStringVariable(PREFIX "users_since_column",
+							   "Sets the column of the users table that tells since when a datamart user is flagged.",
+							   "The ETL sets it with the flag; empty means that cycles remember when they first saw the flag.",
+							   &dmu_users_since_column, "",
+							   PGC_USERSET, 0,
+							   check_optional_column_name, NULL, NULL);
 }
 
 static void
@@ -333,6 +374,13 @@ define_order_settings(void)
 							   PGC_USERSET, GUC_LIST_INPUT,
 							   check_activity_thresholds,
 							   assign_activity_thresholds, NULL);
+	DefineCustomStringVariable(PREFIX "freshness_objective",
+							   "Sets how long datamart users of a priority may wait.",
+							   "It is a list of \"priority = time\"; it is only compared with.",
+							   &freshness_objective_string, "",
+							   PGC_USERSET, GUC_LIST_INPUT,
+							   check_freshness_objective,
+							   assign_freshness_objective, NULL);
 }
 
 static void

@@ -30,6 +30,7 @@ extern char *dmu_facts_user_column;
 extern char *dmu_facts_time_column;
 extern char *dmu_users_key_column;
 extern char *dmu_users_flag_column;
+extern char *dmu_users_since_column;	/* empty = none */
 extern int	dmu_retry_delay;	/* seconds */
 extern int	dmu_retry_delay_max;	/* seconds */
 extern int	dmu_progress_interval;	/* milliseconds, 0 = no NOTICE */

@@ -190,12 +190,16 @@ dmu_warehouse_examine_users(DmuWarehouse *warehouse, bool need_usage)
 
 	dmu_column_read(DMU_USERS_KEY, &warehouse->users_key);
 	dmu_column_read(DMU_USERS_FLAG, &warehouse->users_flag);
+	dmu_column_read(DMU_USERS_SINCE, &warehouse->users_since);
 	users = resolve_relation(&users_setting, need_usage);
 	warehouse->users_key_type = require_column(users, &users_setting,
 											   DMU_USERS_KEY,
 											   &warehouse->users_key);
 	(void) require_column(users, &users_setting, DMU_USERS_FLAG,
 						  &warehouse->users_flag);
+	if (warehouse->users_since.name != NULL)
+		(void) require_column(users, &users_setting, DMU_USERS_SINCE,
+							  &warehouse->users_since);
 	require_updatable(users, &warehouse->users_flag);
 	warehouse->users_name = qualified_relation(users);
 	warehouse->users = users;
@@ -287,6 +291,9 @@ ask_privileges(const DmuWarehouse *warehouse, bool for_refresh,
 		dmu_privilege_relation(warehouse->users, warehouse->users_name,
 							   ACL_SELECT, warehouse->users_key.name, warehouse->users_flag.name,
 							   lacking);
+		if (warehouse->users_since.name != NULL)
+			dmu_privilege_relation(warehouse->users, warehouse->users_name,
+								   ACL_SELECT, warehouse->users_since.name, NULL, lacking);
 		if (for_refresh)
 			dmu_privilege_relation(warehouse->users, warehouse->users_name,
 								   ACL_UPDATE, warehouse->users_flag.name, NULL, lacking);

@@ -27,12 +27,13 @@ typedef struct DmuWarehouse
 	DmuColumn	facts_time;
 	DmuColumn	users_key;
 	DmuColumn	users_flag;
+	DmuColumn	users_since;	/* empty if there is none */
 } DmuWarehouse;
 
 /*
  * Makes sure of who set the settings (42501, see dmu_privilege_settings), and
  * looks up facts_table, users_table and procedure with the caller's
- * search_path, and the four columns in these tables; the result is palloc'd in the current context.  Takes no lock
+ * search_path, and the columns in these tables; the result is palloc'd in the current context.  Takes no lock
  * that outlives the call.  Raises, with a hint that names the setting:
  * 42602 invalid_name, 42P01 undefined_table, 42809 wrong_object_type,
  * 42703 undefined_column, 42804 datatype_mismatch, 42883 undefined_function,
@@ -77,7 +78,7 @@ extern DmuWarehouse *dmu_warehouse_resolve_users(void);
 /*
  * Raises 42501 insufficient_privilege, with the GRANT to issue as hint, if
  * the current role lacks SELECT on the facts, SELECT and UPDATE on the users
- * table, EXECUTE on the procedure or USAGE on one of their schemas.  A table
+ * table (SELECT on users_since_column, too), EXECUTE on the procedure or USAGE on one of their schemas.  A table
  * privilege on all the columns that are used will do.
  */
 extern void dmu_warehouse_check_privileges(const DmuWarehouse *warehouse,

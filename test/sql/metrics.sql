@@ -20,11 +20,11 @@ INSERT INTO datamart_users_cycles
 	(cycle_id, status, role_name, started_at, finished_at, max_users, backlog,
 	 found, processed, failed, skipped, deferred, workers_requested, workers)
 OVERRIDING SYSTEM VALUE VALUES
-	(1, 'completed',  'etl', '2026-03-01 10:00Z', '2026-03-01 10:02Z', 100, 150, 100, 90, 6, 2, 2, 2, 2),
-	(2, 'time_limit', 'etl', '2026-03-01 11:00Z', '2026-03-01 11:01Z', 100,  60,  60, 30, 0, 0, 0, 2, 2),
-	(3, 'failed',     'etl', '2026-03-01 12:00Z', '2026-03-01 12:00Z', NULL, NULL, NULL, 0, 0, 0, 0, 2, 0),
-	(4, 'aborted',    'etl', '2026-03-02 10:00Z', '2026-03-09 10:00Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2, NULL),
-	(5, 'running',    'etl', '2026-03-09 10:00Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2, NULL);
+	(1, 'completed',  'etl', '2025-03-01 10:00Z', '2025-03-01 10:02Z', 100, 150, 100, 90, 6, 2, 2, 2, 2),
+	(2, 'time_limit', 'etl', '2025-03-01 11:00Z', '2025-03-01 11:01Z', 100,  60,  60, 30, 0, 0, 0, 2, 2),
+	(3, 'failed',     'etl', '2025-03-01 12:00Z', '2025-03-01 12:00Z', NULL, NULL, NULL, 0, 0, 0, 0, 2, 0),
+	(4, 'aborted',    'etl', '2025-03-02 10:00Z', '2025-03-09 10:00Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2, NULL),
+	(5, 'running',    'etl', '2025-03-09 10:00Z', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2, NULL);
 INSERT INTO datamart_users_cycle_priorities
 	(cycle_id, priority, found, processed, failed, skipped, deferred, total_time, max_time) VALUES
 	(1, 'critical', 20, 15, 5, 0, 0, '00:02:00', '00:00:30'),
@@ -39,7 +39,7 @@ CREATE FUNCTION plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS
 $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || query; END $$;
 CREATE VIEW metrics AS
 SELECT *, row_number() OVER (
-			ORDER BY array_position('{cycle,day,all}', period), period_start,
+			ORDER BY array_position('{cycle,day,week,all}', period), period_start,
 					 array_position('{critical,high,medium,historical,low,lowest}', priority) NULLS FIRST) AS line
   FROM datamart_users_metrics;
 
@@ -50,7 +50,7 @@ SELECT period, period_start, cycle_id, priority, cycles, found, processed, faile
 SELECT period, period_start::date AS day, cycle_id, priority, elapsed, total_time
   FROM metrics ORDER BY line;
 -- Throughput, success rate, distribution.
-SELECT period, period_start::date AS day, cycle_id, priority, users_per_minute, success_rate, share
+SELECT period, period_start::date AS day, cycle_id, priority, users_per_minute, users_per_minute_working, success_rate, share
   FROM metrics ORDER BY line;
 -- Average and longest time per datamart user.
 SELECT period, period_start::date AS day, cycle_id, priority, avg_time, max_time, p50, p95, p99
@@ -79,14 +79,14 @@ INSERT INTO datamart_users_cycles
 	(cycle_id, status, role_name, started_at, finished_at, max_users, backlog,
 	 found, processed, failed, skipped, deferred, workers_requested, workers, users_oid, users_table)
 OVERRIDING SYSTEM VALUE VALUES
-	(6, 'completed',  'etl', '2026-03-01 10:00Z', '2026-03-01 10:04Z', 100, 8, 8, 4, 4, 0, 0, 2, 2, 1, 'dwh.dimension_countries');
+	(6, 'completed',  'etl', '2025-03-01 10:00Z', '2025-03-01 10:04Z', 100, 8, 8, 4, 4, 0, 0, 2, 2, 1, 'dwh.dimension_countries');
 INSERT INTO datamart_users_cycle_priorities
 	(cycle_id, priority, found, processed, failed, skipped, deferred, total_time, max_time) VALUES
 	(6, 'critical', 2, 2, 0, 0, 0, '00:00:20', '00:00:15'),
 	(6, 'lowest',   6, 2, 4, 0, 0, '00:03:30', '00:02:00');
 SELECT period, priority, cycles, found, processed, failed, users_per_minute, success_rate, share, avg_time, max_time
   FROM datamart_users_metrics WHERE users_table = 'dwh.dimension_countries'
- ORDER BY array_position('{cycle,day,all}', period),
+ ORDER BY array_position('{cycle,day,week,all}', period),
 		  array_position('{critical,high,medium,historical,low,lowest}', priority) NULLS FIRST;
 CREATE TEMPORARY VIEW after AS SELECT * FROM datamart_users_metrics WHERE users_table = 'dwh.dimension_users';
 SELECT (SELECT count(*) FROM after) - (SELECT count(*) FROM before) AS more,

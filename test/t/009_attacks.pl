@@ -312,6 +312,7 @@ CREATE FUNCTION public.lend_well() RETURNS text LANGUAGE sql SECURITY DEFINER
 	SET datamart_users.procedure = 'dwh.update_datamart_user' SET datamart_users.worker_settings = 'jit = off'
 	SET datamart_users.facts_user_column = 'action_dimension_id_user' SET datamart_users.facts_time_column = 'action_at'
 	SET datamart_users.users_key_column = 'dimension_user_id' SET datamart_users.users_flag_column = 'modified'
+	SET datamart_users.users_since_column = ''
 	SET datamart_users.user_timeout = 0 SET datamart_users.retry_delay = '1min' SET datamart_users.retry_delay_max = '1d'
 	AS 'SELECT status FROM public.datamart_users_run_cycle()';
 SQL
@@ -327,6 +328,7 @@ my %hostile = (
 	'datamart_users.facts_time_column' => 'trap',
 	'datamart_users.users_key_column' => 'trap',
 	'datamart_users.users_flag_column' => 'trap',
+	'datamart_users.users_since_column' => 'trap',
 	'datamart_users.worker_settings' => 'search_path = trap',
 	'datamart_users.user_timeout' => '1ms',
 	'datamart_users.retry_delay' => '2000000000s',

@@ -136,6 +136,7 @@ add_warehouse($node, 'w', 5);
 behave($node, 'w', 3, 'DO $do$ BEGIN RAISE \'bad data\' USING ERRCODE = \'DM001\'; END $do$');
 $node->safe_psql('w', <<'SQL');
 CREATE ROLE prometheus LOGIN IN ROLE pg_monitor;
+ALTER ROLE prometheus SET datamart_users.freshness_objective = 'critical = 1h';
 GRANT USAGE ON SCHEMA dwh TO prometheus;
 GRANT SELECT (action_dimension_id_user, action_at) ON dwh.facts TO prometheus;
 GRANT SELECT (dimension_user_id, modified) ON dwh.dimension_users TO prometheus;
@@ -153,6 +154,11 @@ metrics_are(
 		'backlog_waiting{priority="critical"}' => 5,
 		'backlog_waiting{priority="lowest"}' => 0,
 		'backlog_held{priority="critical"}' => 0,
+		'backlog_oldest_age_seconds{priority="critical"}' => 0,
+		'backlog_objective_seconds{priority="critical"}' => 3600,
+		'backlog_objective_seconds{priority="high"}' => 'NaN',
+		'backlog_overdue{priority="critical"}' => 0,
+		'backlog_overdue{priority="high"}' => 0,
 		'last_cycle_id' => undef,
 		'today_cycles' => undef,
 		'failures_users' => undef,
@@ -239,6 +245,10 @@ metrics_are(
 		'last_cycle_workers' => 2,
 		'last_cycle_status_current{status="completed"}' => 1,
 		'last_cycle_status_current{status="failed"}' => 0,
+		'drain_backlog{period="day"}' => 1,
+		'drain_inflow{period="day"}' => 0,
+		'drain_outflow{period="day"}' => 0,
+		'drain_drained_in_seconds{period="day"}' => 'NaN',
 		'last_cycle_priority_found{priority="critical"}' => 5,
 		'last_cycle_priority_processed{priority="critical"}' => 4,
 		'today_cycles' => 1,
@@ -270,6 +280,20 @@ SQL
 cmp_ok(
 	abs($metrics->{metric_of('last_cycle_finished_timestamp_seconds')} - time),
 	'<', 600, 'it has just ended');
+
+#
+# Who has waited for too long.  The one that failed is held, and no reason to
+# wake anybody.
+#
+$node->safe_psql('w', "UPDATE dwh.dimension_users SET modified = true; UPDATE datamart_users_failures SET next_attempt_at = now() + interval '1 day'");
+$node->safe_psql('w', 'SELECT FROM datamart_users_run_cycle(1, 1)');
+$node->safe_psql('w', "UPDATE datamart_users_seen SET first_seen_at = first_seen_at - dimension_user_id * interval '1200 s'");
+$metrics = scrape();
+metrics_are($metrics, { 'backlog_waiting{priority="critical"}' => 4, 'backlog_held{priority="critical"}' => 1, 'backlog_overdue{priority="critical"}' => 2 }, 'overdue');
+cmp_ok(int($metrics->{ metric_of("backlog_${_}_seconds{priority=\"critical\"}") } / 1200), '==', { oldest_age => 5, p50_age => 4, p95_age => 5 }->{$_}, $_)
+  for qw(oldest_age p50_age p95_age);
+$node->safe_psql('w', 'SELECT FROM datamart_users_run_cycle(4, 1)');
+$node->safe_psql('w', 'DELETE FROM datamart_users_cycles WHERE cycle_id > 1; ALTER TABLE datamart_users_cycles ALTER cycle_id RESTART WITH 2');
 
 #
 # A second datamart: neither counts for the other.

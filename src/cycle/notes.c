@@ -1,0 +1,224 @@
+/*-------------------------------------------------------------------------
+ *
+ * notes.c
+ *		What the coordinator writes down on the way: since when its backlog
+ *		waits, and how far the cycle is.
+ *
+ *		None of it is needed for the cycle, so no error here is one of the
+ *		cycle, nobody's lock holds it up for more than a moment, and no commit
+ *		waits for the disk.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "notes.h"
+
+#include "errors.h"
+#include "history.h"
+#include "miscadmin.h"
+#include "since.h"
+#include "transaction.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* How often something is written, milliseconds. */
+#define DMU_NOTES_INTERVAL 5000
+
+/* What we wait for any lock. */
+#define DMU_NOTES_LOCK_WAIT "200ms"
+
+/* Of the process's one cycle. */
+typedef struct Notes
+{
+	DmuLook    *look;			/* NULL: it has found nobody yet */
+	bool		look_is_written;
+	TimestampTz written_at;		/* the last time */
+} Notes;
+
+static Notes notes;
+
+/* Entries of the queue that are fresh, and have not been forgotten yet. */
+typedef struct Fresh
+{
+	DmuQueue   *queue;			/* NULL if it is empty */
+	int64	   *ids;			/* in order of the queue */
+	uint32	   *positions;
+	int			n;
+} Fresh;
+
+static void
+set_locally(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+static void
+write_counts(DmuControl *control)
+{
+	DmuTally	tallies[DMU_NPRIORITIES];
+	DmuTally	total;
+	DmuCycleCounts counts = {
+		.cycle_id = control->head.cycle_id,
+		.backlog = control->backlog,
+		.max_users = control->max_users,
+		.found = control->found,
+		.workers = (int32) pg_atomic_read_u32(&control->workers_registered),
+		.prioritisation_usec = control->queued_at - control->started_at,
+		.found_by_priority = control->found_by_priority,
+		.by_priority = tallies,
+		.total = &total,
+	};
+
+	for (int p = 0; p < DMU_NPRIORITIES; p++)
+		dmu_queue_tally(control, p, &tallies[p]);
+	dmu_queue_tally(control, -1, &total);
+	dmu_history_save_counts(&counts);
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return (left > right) - (left < right);
+}
+
+/* The first time, whom the cycle has found without those who are fresh. */
+static void
+write_look(DmuControl *control, const Fresh *fresh)
+{
+	const DmuLook *look = notes.look;
+	int64	   *done = palloc_extended(Max(fresh->n, 1) * sizeof(int64),
+									   MCXT_ALLOC_HUGE);
+	int64	   *left = palloc_extended(Max(look->nids, 1) * sizeof(int64),
+									   MCXT_ALLOC_HUGE);
+	int			nleft = 0;
+
+	memcpy(done, fresh->ids, fresh->n * sizeof(int64));
+	qsort(done, fresh->n, sizeof(int64), compare_ids);
+	for (int i = 0; i < look->nids; i++)
+	{
+		if (bsearch(&look->ids[i], done, fresh->n, sizeof(int64),
+					compare_ids) == NULL)
+			left[nleft++] = look->ids[i];
+	}
+	dmu_since_remember(control->request.users, left, nleft, look->at);
+}
+
+static void
+write_waiting(DmuControl *control, const Fresh *fresh)
+{
+	if (notes.look->since_is_told)
+	{
+		if (!notes.look_is_written)
+			dmu_since_forget_all(control->request.users);
+	}
+	else if (!notes.look_is_written)
+		write_look(control, fresh);
+	else if (fresh->n > 0)
+		dmu_since_forget(control->request.users, fresh->ids, fresh->n);
+}
+
+/* False if that failed. */
+static bool
+note(DmuControl *control, bool with_counts, const Fresh *fresh)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DmuError   *error = palloc(sizeof(DmuError));
+	uint32		held = QueryCancelHoldoffCount;
+	volatile bool noted = false;
+
+	PG_TRY();
+	{
+		dmu_transaction_begin();
+		set_locally("lock_timeout", DMU_NOTES_LOCK_WAIT);
+		set_locally("synchronous_commit", "off");
+		dmu_transaction_limit_waits();
+		if (with_counts)
+			write_counts(control);
+		write_waiting(control, fresh);
+		dmu_transaction_commit(context);
+		noted = true;
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(error, context);
+
+		/* An error lets cancels in. */
+		QueryCancelHoldoffCount = held;
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("datamart_users cycle " INT64_FORMAT ": could not write down how far it is and who waits: %s",
+						control->head.cycle_id, error->message)));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	pfree(error);
+	return noted;
+}
+
+static void
+find_fresh(DmuControl *control, Fresh *fresh)
+{
+	uint32		nentries;
+
+	fresh->queue = dmu_queue_open(control);
+	nentries = fresh->queue == NULL ? 0 : fresh->queue->nentries;
+	fresh->ids = palloc_extended(Max(nentries, 1) * sizeof(int64),
+								 MCXT_ALLOC_HUGE);
+	fresh->positions = palloc_extended(Max(nentries, 1) * sizeof(uint32),
+									   MCXT_ALLOC_HUGE);
+	fresh->n = 0;
+	for (uint32 i = 0; i < nentries; i++)
+	{
+		if (!fresh->queue->entries[i].fresh)
+			continue;
+		fresh->ids[fresh->n] = fresh->queue->entries[i].dimension_user_id;
+		fresh->positions[fresh->n++] = i;
+	}
+}
+
+/* What it did not get to stays fresh for the next time. */
+static void
+write_down(DmuControl *control, bool with_counts)
+{
+	Fresh		fresh;
+
+	find_fresh(control, &fresh);
+	if (note(control, with_counts, &fresh))
+	{
+		notes.look_is_written = true;
+		for (int i = 0; i < fresh.n; i++)
+			fresh.queue->entries[fresh.positions[i]].fresh = false;
+	}
+	pfree(fresh.ids);
+	pfree(fresh.positions);
+}
+
+void
+dmu_notes_begin(DmuLook *look)
+{
+	notes.look = look;
+	notes.written_at = look->at;
+}
+
+void
+dmu_notes_on_the_way(DmuControl *control, TimestampTz now)
+{
+	/* The clock may have been set back. */
+	if (notes.look == NULL ||
+		(now >= notes.written_at &&
+		 now - notes.written_at < DMU_NOTES_INTERVAL * INT64CONST(1000)))
+		return;
+	notes.written_at = now;
+	write_down(control, true);
+}
+
+void
+dmu_notes_end(DmuControl *control)
+{
+	if (notes.look != NULL)
+		write_down(control, false);
+}
