@@ -215,8 +215,8 @@ like(
   5 of the backlog still wait; held by back-off now: 0
 
 Workers .*
-     1 +\d+  refreshing +1  critical +[\d.]+ m?s  process \d+
-     2 +\d+  refreshing +2  critical +[\d.]+ m?s  process \d+\z/,
+     1 +\d+  refreshing +[12]  critical +[\d.]+ m?s  process \d+
+     2 +\d+  refreshing +[12]  critical +[\d.]+ m?s  process \d+\z/,
 	'report of a running cycle');
 is( $node->safe_psql('w', "SELECT detail FROM datamart_users_check() WHERE item = 'locks'"),
 	'2 workers wait for locks of process '
