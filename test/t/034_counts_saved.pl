@@ -85,7 +85,7 @@ wait_for_gate($node, 'w', 1);
 my $holder = $node->background_psql('w');
 $holder->query_safe('BEGIN; SELECT FROM datamart_users_cycles ORDER BY cycle_id DESC LIMIT 1 FOR UPDATE');
 my $logged = -s $node->logfile;
-my $started = $node->safe_psql('w', 'SELECT extract(epoch FROM started_at)::integer + 5 FROM datamart_users_cycles ORDER BY cycle_id DESC LIMIT 1');
+my $started = $node->safe_psql('w', 'SELECT extract(epoch FROM started_at)::integer + 10 FROM datamart_users_cycles ORDER BY cycle_id DESC LIMIT 1');
 wait_for_sql($node, 'w', "SELECT clock_timestamp() > to_timestamp($started)", 'it is time to write them down');
 open_gate($gate);
 $node->wait_for_log(qr/WARNING:  datamart_users cycle \d+: could not write down how far it is and who waits: canceling statement due to lock timeout/, $logged);
