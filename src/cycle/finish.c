@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 /* How often the others are looked after: while they work, while they stop. */
 #define DMU_LOOK_INTERVAL 500

@@ -159,8 +159,10 @@ dmu_find_setting(const char *name)
 #define dmu_executor_run(desc) ExecutorRun((desc), ForwardScanDirection, 0, true)
 #endif
 
-/* 18 turned the flag round. */
-#if PG_VERSION_NUM >= 180000
+/* 18 turned the flag round, and 19 put the type in its place. */
+#if PG_VERSION_NUM >= 190000
+#define dmu_is_background_worker(proc) ((proc)->backendType == B_BG_WORKER)
+#elif PG_VERSION_NUM >= 180000
 #define dmu_is_background_worker(proc) (!(proc)->isRegularBackend)
 #else
 #define dmu_is_background_worker(proc) ((proc)->isBackgroundWorker)
