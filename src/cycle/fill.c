@@ -96,6 +96,7 @@ dmu_fill_queue(DmuControl *control, MemoryContext context, DmuLook *look)
 	dmu_priority_run(warehouse, &backlog, control->max_users, add_to_queue,
 					 &filling);
 	keep_ids(warehouse, &backlog, look);
+	look->counts = backlog.counts;
 	pfree(backlog.waiting);
 	pfree(backlog.held);
 	dmu_queue_fill(control, filling.entries, filling.nentries);

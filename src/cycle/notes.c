@@ -2,7 +2,7 @@
  *
  * notes.c
  *		What the coordinator writes down on the way: since when its backlog
- *		waits, and how far the cycle is.
+ *		waits, what was counted for it, and how far the cycle is.
  *
  *		None of it is needed for the cycle, so no error here is one of the
  *		cycle, nobody's lock holds it up for more than a moment, and no commit
@@ -12,6 +12,7 @@
  */
 #include "notes.h"
 
+#include "counts.h"
 #include "errors.h"
 #include "history.h"
 #include "miscadmin.h"
@@ -45,6 +46,9 @@ typedef struct Fresh
 	uint32	   *positions;
 	int			n;
 } Fresh;
+
+/* What is to be written, inside a transaction. */
+typedef void (*NoteWriter) (DmuControl *control, const Fresh *fresh);
 
 static void
 set_locally(const char *name, const char *value)
@@ -107,8 +111,9 @@ write_look(DmuControl *control, const Fresh *fresh)
 	dmu_since_remember(control->request.users, left, nleft, look->at);
 }
 
+/* NoteWriter */
 static void
-write_waiting(DmuControl *control, const Fresh *fresh)
+note_waiting(DmuControl *control, const Fresh *fresh)
 {
 	if (notes.look->since_is_told)
 	{
@@ -121,9 +126,35 @@ write_waiting(DmuControl *control, const Fresh *fresh)
 		dmu_since_forget(control->request.users, fresh->ids, fresh->n);
 }
 
-/* False if that failed. */
+/* Begins what note() runs. */
+static void
+begin_note(void)
+{
+	dmu_transaction_begin();
+	set_locally("lock_timeout", DMU_NOTES_LOCK_WAIT);
+	set_locally("synchronous_commit", "off");
+	dmu_transaction_limit_waits();
+}
+
+/* NoteWriter */
+static void
+note_progress(DmuControl *control, const Fresh *fresh)
+{
+	write_counts(control);
+	note_waiting(control, fresh);
+}
+
+/* NoteWriter */
+static void
+note_action_counts(DmuControl *control, const Fresh *fresh)
+{
+	(void) dmu_counts_store(notes.look->counts);
+}
+
+/* In a transaction of its own; false if that failed. */
 static bool
-note(DmuControl *control, bool with_counts, const Fresh *fresh)
+note(DmuControl *control, NoteWriter writer, const Fresh *fresh,
+	 const char *what)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuError   *error = palloc(sizeof(DmuError));
@@ -132,13 +163,8 @@ note(DmuControl *control, bool with_counts, const Fresh *fresh)
 
 	PG_TRY();
 	{
-		dmu_transaction_begin();
-		set_locally("lock_timeout", DMU_NOTES_LOCK_WAIT);
-		set_locally("synchronous_commit", "off");
-		dmu_transaction_limit_waits();
-		if (with_counts)
-			write_counts(control);
-		write_waiting(control, fresh);
+		begin_note();
+		writer(control, fresh);
 		dmu_transaction_commit(context);
 		noted = true;
 	}
@@ -150,8 +176,8 @@ note(DmuControl *control, bool with_counts, const Fresh *fresh)
 		QueryCancelHoldoffCount = held;
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("datamart_users cycle " INT64_FORMAT ": could not write down how far it is and who waits: %s",
-						control->head.cycle_id, error->message)));
+				 errmsg("datamart_users cycle " INT64_FORMAT ": could not write down %s: %s",
+						control->head.cycle_id, what, error->message)));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -180,6 +206,30 @@ find_fresh(DmuControl *control, Fresh *fresh)
 	}
 }
 
+/*
+ * Once a cycle: what it counted holds for the row versions that it saw, which
+ * those who were refreshed have no more.
+ */
+static void
+write_action_counts(DmuControl *control, const Fresh *fresh)
+{
+	DmuCounts  *counts = notes.look->counts;
+	int64	   *done;
+
+	if (counts == NULL)
+		return;
+	done = palloc_extended(Max(fresh->n, 1) * sizeof(int64), MCXT_ALLOC_HUGE);
+	memcpy(done, fresh->ids, fresh->n * sizeof(int64));
+	qsort(done, fresh->n, sizeof(int64), compare_ids);
+	dmu_counts_drop(counts, done, fresh->n);
+	pfree(done);
+	if (dmu_counts_are_news(counts))
+		(void) note(control, note_action_counts, fresh, "what it counted");
+	notes.look->counts = NULL;
+	pfree(counts->list);
+	pfree(counts);
+}
+
 /* What it did not get to stays fresh for the next time. */
 static void
 write_down(DmuControl *control, bool with_counts)
@@ -187,7 +237,9 @@ write_down(DmuControl *control, bool with_counts)
 	Fresh		fresh;
 
 	find_fresh(control, &fresh);
-	if (note(control, with_counts, &fresh))
+	write_action_counts(control, &fresh);
+	if (note(control, with_counts ? note_progress : note_waiting, &fresh,
+			 "how far it is and who waits"))
 	{
 		notes.look_is_written = true;
 		for (int i = 0; i < fresh.n; i++)

@@ -55,9 +55,8 @@
 static LOCKTAG extension_tag;
 static bool extension_tag_set = false;
 
-/* The extension's schema, InvalidOid if the extension is not there. */
-static Oid
-extension_schema(void)
+Oid
+dmu_owner_schema(void)
 {
 	Relation	extensions = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -80,7 +79,7 @@ extension_schema(void)
 Oid
 dmu_owner_role(void)
 {
-	Oid			schema = extension_schema();
+	Oid			schema = dmu_owner_schema();
 	Oid			table = InvalidOid;
 	HeapTuple	tuple;
 	Oid			owner;
@@ -117,7 +116,7 @@ dmu_owner_enter(DmuOwnerScope *scope)
 {
 	Oid			owner = dmu_owner_role();
 
-	scope->schema_oid = extension_schema();
+	scope->schema_oid = dmu_owner_schema();
 	scope->schema = pstrdup(quote_identifier(get_namespace_name(scope->schema_oid)));
 	GetUserIdAndSecContext(&scope->role, &scope->security_context);
 	SetUserIdAndSecContext(owner,

@@ -273,6 +273,12 @@ dmu_plan_is_foreign(const DmuPlan *plan)
 	return plan->foreign;
 }
 
+double
+dmu_plan_cost(const DmuPlan *plan)
+{
+	return plan->statement->planTree->total_cost;
+}
+
 void
 dmu_plan_run(DmuPlan *plan, DestReceiver *dest)
 {

@@ -80,6 +80,24 @@ append_counts(StringInfo buf, const DmuWarehouse *warehouse,
 }
 
 char	   *
+dmu_priority_build_counts(const DmuWarehouse *warehouse, const char *ids)
+{
+	const char *user = warehouse->facts_user.quoted;
+	const char *time = warehouse->facts_time.quoted;
+
+	if (ids == NULL)
+		return psprintf("SELECT f.%s::bigint, pg_catalog.count(*), pg_catalog.max(f.%s)\n"
+						"FROM %s AS f\n"
+						"GROUP BY f.%s",
+						user, time, warehouse->facts_name, user);
+	return psprintf("SELECT w.id, pg_catalog.count(*), pg_catalog.max(f.%s)\n"
+					"FROM %s\n"
+					"JOIN %s AS f ON f.%s " EQUAL " w.id\n"
+					"GROUP BY w.id",
+					time, ids, warehouse->facts_name, user);
+}
+
+char	   *
 dmu_priority_build(const DmuWarehouse *warehouse, const DmuQueryParts *parts)
 {
 	StringInfoData buf;

@@ -26,4 +26,12 @@ typedef struct DmuQueryParts
 extern char *dmu_priority_build(const DmuWarehouse *warehouse,
 								const DmuQueryParts *parts);
 
+/*
+ * What is counted of the facts alone: id, number, last action.  Of the ids in
+ * the FROM item "ids", those without facts left out, or of everybody if that
+ * is NULL; then an id may be null.  Palloc'd.
+ */
+extern char *dmu_priority_build_counts(const DmuWarehouse *warehouse,
+									   const char *ids);
+
 #endif							/* DMU_PRIORITY_QUERY_H */
