@@ -114,10 +114,7 @@ dmu_counts_find(const DmuCounts *counts, int64 dimension_user_id)
 	return &counts->list[low];
 }
 
-/*
- * Opens the table if that needs no waiting, and it is as we have made it: an
- * index would miss what we write.
- */
+/* Opens the table if that needs no waiting, and it is as we have made it. */
 static Relation
 open_table(LOCKMODE lockmode)
 {
@@ -132,11 +129,14 @@ open_table(LOCKMODE lockmode)
 	relation = try_relation_open(table, NoLock);
 	if (relation == NULL)
 		return NULL;
+
+	/* What somebody has put there would not run, or miss what we write. */
 	fits = relation->rd_rel->relkind == RELKIND_RELATION &&
 		relation->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED &&
 		relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
-		!relation->rd_rel->relhasindex && !relation->rd_rel->relhastriggers &&
-		!relation->rd_rel->relhasrules && !relation->rd_rel->relrowsecurity &&
+		relation->trigdesc == NULL && relation->rd_rules == NULL &&
+		!relation->rd_rel->relrowsecurity &&
+		RelationGetIndexList(relation) == NIL &&
 		RelationGetDescr(relation)->natts == NCOLUMNS;
 	for (int i = 0; fits && i < NCOLUMNS; i++)
 		fits = TupleDescAttr(RelationGetDescr(relation), i)->atttypid == column_types[i];

@@ -59,6 +59,8 @@ typedef struct DmuCounts
 	FullTransactionId as_of;	/* the next one when the rows were looked at */
 	DmuCount   *list;			/* palloc'd */
 	int64		n;
+	double		expected;		/* rows with the flag, by the planner */
+	bool		unique;			/* nobody was there more than once */
 	int64		runs[DMU_MAX_RUNS]; /* names of the runs that were read */
 	int			nruns;
 	int64		nstored;		/* entries that the table has, of any use or

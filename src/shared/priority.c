@@ -245,6 +245,7 @@ read_flags(const DmuWarehouse *warehouse, DmuBacklog *backlog)
 		.counts_capacity = 1024,
 	};
 	const char *version = "";
+	DmuPlan    *plan;
 
 	receiver.array = palloc(array_size(receiver.capacity));
 	if (receiver.counts != NULL)
@@ -252,11 +253,14 @@ read_flags(const DmuWarehouse *warehouse, DmuBacklog *backlog)
 		version = ", u.tableoid, u.xmin, u.ctid";
 		receiver.counts->list = palloc(receiver.counts_capacity * sizeof(DmuCount));
 	}
-	dmu_plan_run(dmu_plan_make(psprintf("SELECT u.%s::bigint%s FROM %s AS u WHERE u.%s",
-										warehouse->users_key.quoted, version,
-										warehouse->users_name,
-										warehouse->users_flag.quoted),
-							   NULL, true), &receiver.pub);
+	plan = dmu_plan_make(psprintf("SELECT u.%s::bigint%s FROM %s AS u WHERE u.%s",
+								  warehouse->users_key.quoted, version,
+								  warehouse->users_name,
+								  warehouse->users_flag.quoted),
+						 NULL, true);
+	if (receiver.counts != NULL)
+		receiver.counts->expected = dmu_plan_rows(plan);
+	dmu_plan_run(plan, &receiver.pub);
 
 	backlog->counts = receiver.counts;
 	if (backlog->counts != NULL)

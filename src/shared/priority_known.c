@@ -77,6 +77,7 @@ dmu_known_sort(DmuCounts *counts)
 		else
 			counts->list[n++] = counts->list[i];
 	}
+	counts->unique = n == counts->n;
 	counts->n = n;
 }
 
@@ -148,34 +149,62 @@ unknown_ids(const DmuCounts *counts, int64 *nunknown)
 	return array;
 }
 
+static DmuPlan *
+make_plan(const DmuWarehouse *warehouse, DmuCounted counted,
+		  ParamListInfo params)
+{
+	return dmu_plan_make(dmu_priority_build_counts(warehouse, counted), params,
+						 true);
+}
+
+/* The cheaper one; the other is freed. */
+static DmuPlan *
+cheaper_plan(DmuPlan *a, DmuPlan *b)
+{
+	DmuPlan    *cheaper = dmu_plan_cost(b) < dmu_plan_cost(a) ? b : a;
+
+	dmu_plan_free(cheaper == a ? b : a);
+	return cheaper;
+}
+
 /*
- * The cheaper plan: with the ids joined to the facts, or counting everybody's
- * facts, which reads each partition once and hashes no more than its users.
+ * An array is as long as the planner thinks, but one process has to read it.
+ * Where the planner happens to know how many are flagged, and next to all of
+ * them are to be counted, the users table can be read in parallel.
+ */
+static bool
+knows_flagged(const DmuCounts *counts, int64 nids)
+{
+	return counts->unique && nids > counts->n / 2 &&
+		counts->expected > counts->n / 2 &&
+		counts->expected / 2 < counts->n;
+}
+
+/*
+ * With the ids joined to the facts, or counting everybody's facts, which reads
+ * each partition once and hashes no more than its users.
  */
 static DmuPlan *
-choose_plan(const DmuWarehouse *warehouse, ArrayType *ids, int64 nids)
+choose_plan(const DmuWarehouse *warehouse, const DmuCounts *counts,
+			ArrayType *ids, int64 nids)
 {
-	ParamListInfo params = makeParamList(1);
-	DmuPlan    *joined;
-	DmuPlan    *all;
+	ParamListInfo params;
+	DmuPlan    *plan;
 
-	params->params[0].value = PointerGetDatum(ids);
-	params->params[0].isnull = false;
-	params->params[0].pflags = PARAM_FLAG_CONST;
-	params->params[0].ptype = INT8ARRAYOID;
-	joined = dmu_plan_make(dmu_priority_build_counts(warehouse,
-													 "pg_catalog.unnest($1) AS w (id)"),
-						   params, true);
-	if (nids < COUNT_ALL_FROM)
-		return joined;
-	all = dmu_plan_make(dmu_priority_build_counts(warehouse, NULL), NULL, true);
-	if (dmu_plan_cost(all) < dmu_plan_cost(joined))
+	if (knows_flagged(counts, nids))
+		plan = make_plan(warehouse, DMU_COUNT_FLAGGED, NULL);
+	else
 	{
-		dmu_plan_free(joined);
-		return all;
+		params = makeParamList(1);
+		params->params[0].value = PointerGetDatum(ids);
+		params->params[0].isnull = false;
+		params->params[0].pflags = PARAM_FLAG_CONST;
+		params->params[0].ptype = INT8ARRAYOID;
+		plan = make_plan(warehouse, DMU_COUNT_IDS, params);
 	}
-	dmu_plan_free(all);
-	return joined;
+	if (nids < COUNT_ALL_FROM)
+		return plan;
+	return cheaper_plan(plan, make_plan(warehouse, DMU_COUNT_ALL, NULL));
 }
 
 /* So that a hash table of them all need not go to disk. */
@@ -210,7 +239,7 @@ dmu_known_count(const DmuWarehouse *warehouse, DmuCounts *counts)
 	{
 		nest_level = NewGUCNestLevel();
 		raise_work_mem(counts->n);
-		dmu_plan_run(choose_plan(warehouse, ids, nunknown), &receiver.pub);
+		dmu_plan_run(choose_plan(warehouse, counts, ids, nunknown), &receiver.pub);
 		AtEOXact_GUC(false, nest_level);
 		pfree(ids);
 

@@ -80,21 +80,37 @@ append_counts(StringInfo buf, const DmuWarehouse *warehouse,
 }
 
 char	   *
-dmu_priority_build_counts(const DmuWarehouse *warehouse, const char *ids)
+dmu_priority_build_counts(const DmuWarehouse *warehouse, DmuCounted counted)
 {
 	const char *user = warehouse->facts_user.quoted;
-	const char *time = warehouse->facts_time.quoted;
+	const char *what = psprintf("pg_catalog.count(*), pg_catalog.max(f.%s)",
+								warehouse->facts_time.quoted);
+	const char *key = warehouse->users_key.quoted;
 
-	if (ids == NULL)
-		return psprintf("SELECT f.%s::bigint, pg_catalog.count(*), pg_catalog.max(f.%s)\n"
-						"FROM %s AS f\n"
-						"GROUP BY f.%s",
-						user, time, warehouse->facts_name, user);
-	return psprintf("SELECT w.id, pg_catalog.count(*), pg_catalog.max(f.%s)\n"
-					"FROM %s\n"
-					"JOIN %s AS f ON f.%s " EQUAL " w.id\n"
-					"GROUP BY w.id",
-					time, ids, warehouse->facts_name, user);
+	switch (counted)
+	{
+		case DMU_COUNT_IDS:
+			return psprintf("SELECT w.id, %s\n"
+							"FROM pg_catalog.unnest($1) AS w (id)\n"
+							"JOIN %s AS f ON f.%s " EQUAL " w.id\n"
+							"GROUP BY w.id",
+							what, warehouse->facts_name, user);
+		case DMU_COUNT_FLAGGED:
+			return psprintf("SELECT f.%s::bigint, %s\n"
+							"FROM %s AS u\n"
+							"JOIN %s AS f ON f.%s " EQUAL " u.%s\n"
+							"WHERE u.%s\n"
+							"GROUP BY f.%s",
+							user, what, warehouse->users_name,
+							warehouse->facts_name, user, key,
+							warehouse->users_flag.quoted, user);
+		case DMU_COUNT_ALL:
+			break;
+	}
+	return psprintf("SELECT f.%s::bigint, %s\n"
+					"FROM %s AS f\n"
+					"GROUP BY f.%s",
+					user, what, warehouse->facts_name, user);
 }
 
 char	   *
