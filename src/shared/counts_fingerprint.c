@@ -30,6 +30,8 @@
 #include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -181,9 +183,11 @@ dmu_counts_begin(const DmuWarehouse *warehouse)
 	 * A standby cannot read the table.  A transaction that has written may
 	 * have added facts for a row that it has yet to change.  Under Citus the
 	 * rows are elsewhere, and no catalog of this server tells their versions.
+	 * To read what tells a version takes the privilege on the whole table.
 	 */
 	if (RecoveryInProgress() ||
 		TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
+		pg_class_aclcheck(warehouse->users, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
 		OidIsValid(get_extension_oid("citus", true)))
 		return NULL;
 
