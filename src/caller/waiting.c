@@ -144,13 +144,21 @@ count_waiter(const Waiter *waiter, int64 age, Waiting *row)
 		row->overdue++;
 }
 
+/* With days, as a person would say it, and no fractions of a second. */
+static Datum
+age_datum(int64 usec)
+{
+	return DirectFunctionCall1(interval_justify_hours,
+							   dmu_interval(usec / USECS_PER_SEC * USECS_PER_SEC));
+}
+
 /* The smallest one that "part" of all do not exceed; they are in order. */
 static Datum
 percentile(const int64 *ages, int64 nages, double part)
 {
 	int64		position = (int64) (part * nages + 0.999999) - 1;
 
-	return dmu_interval(ages[Min(Max(position, 0), nages - 1)]);
+	return age_datum(ages[Min(Max(position, 0), nages - 1)]);
 }
 
 /* "ages" are nages microseconds. */
@@ -179,7 +187,7 @@ put_waiting(ReturnSetInfo *rsinfo, const char *users_name, DmuPriority priority,
 		values[9] = percentile(ages, nages, 0.95);
 	}
 	nulls[7] = nulls[8] = nulls[9] = nages == 0;
-	values[10] = dmu_interval(objective * USECS_PER_SEC);
+	values[10] = age_datum(objective * USECS_PER_SEC);
 	values[11] = Int64GetDatum(row->overdue);
 	nulls[10] = nulls[11] = objective == 0;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
@@ -247,7 +255,7 @@ put_waiter(ReturnSetInfo *rsinfo, const Waiter *waiter, TimestampTz now)
 	values[0] = Int64GetDatum(waiter->dimension_user_id);
 	values[1] = CStringGetTextDatum(dmu_priority_name(waiter->priority));
 	values[2] = TimestampTzGetDatum(waiter->since);
-	values[3] = dmu_interval(age_of(waiter, now));
+	values[3] = age_datum(age_of(waiter, now));
 	nulls[2] = nulls[3] = TIMESTAMP_IS_NOEND(waiter->since);
 	values[4] = CStringGetTextDatum(waits_for);
 	nulls[5] = waiter->held == NULL || waiter->held->parked;
