@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 #
-# week.sh [--users N] [--facts N] [--days N] [--keep]
+# week.sh [--users N] [--facts N] [--days N] [--page] [--keep]
 #
 # A week in the life of the demonstration's warehouse, in a few minutes, and
-# what one asks afterwards: the output that doc/monitoring.md shows is from
-# here.  Works on a fresh Debian machine, as root or with sudo, and removes all
+# what one asks afterwards: the queries that doc/monitoring.md shows, and the
+# output that it shows.  Works on a fresh Debian machine, as root or with sudo, and removes all
 # of it afterwards, packages excepted.
 #
 #	--users N	datamart users in the warehouse (default 20000)
 #	--facts N	facts in the warehouse (default 1000000)
 #	--days N	days of the history (default 7)
+#	--page		put the output into doc/monitoring.md, too
 #	--keep		leave the server running, and say how to reach and remove it
 #
 # The cycles are real, and so is all that happens to them; the time between
@@ -24,6 +25,7 @@
 users=20000
 facts=1000000
 days=7
+page=no
 keep=no
 database=warehouse
 
@@ -41,6 +43,7 @@ while [[ $# -gt 0 ]]; do
 		declare "${1#--}=$value"
 		shift
 		;;
+	--page) page=yes ;;
 	--keep) keep=yes ;;
 	-h | --help)
 		usage
@@ -143,6 +146,14 @@ etl_load() {
 	SQL
 }
 
+# flag PART: that part of the datamart users, of all priorities, as when
+# figures of long ago are corrected.
+flag() {
+	sql "$database" -c "
+		UPDATE dwh.dimension_users SET modified = TRUE
+		 WHERE is_current AND dwh.noise(dimension_user_id, $1) < $1 / 100.0"
+}
+
 #-------------------------------------------------------------------------
 # What happens
 #-------------------------------------------------------------------------
@@ -193,7 +204,8 @@ break_the_heaviest() {
 keep_rows_locked() {
 	in_background dba 'monthly report' 'BEGIN' "
 		SELECT 1 FROM dwh.datamartusers
-		 WHERE dimension_user_id IN (SELECT dimension_user_id FROM datamart_users_queue(60))
+		 WHERE dimension_user_id IN (SELECT dimension_user_id FROM datamart_users_queue(100)
+									 WHERE queue_position % 20 = 0)
 		   FOR UPDATE" 'SELECT pg_sleep(3600)'
 	wait_until "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'monthly report' AND wait_event = 'PgSleep'"
 	as etl 'hourly load' "SET lock_timeout = '50ms'" "$run_cycle" >/dev/null 2>>"$workspace/tmp/sessions.log"
@@ -274,17 +286,52 @@ live_through() {
 	until_idle
 }
 
+live() {
+	say "$days days, a cycle every $step hours"
+	sql "$database" -c 'UPDATE dwh.dimension_users SET modified = FALSE'
+	flag 10
+	for ((i = 1; i <= steps; i++)); do
+		etl_load $((steps - i))
+		if [[ $i -eq $((steps - 2)) ]]; then
+			flag 12
+		fi
+		live_through "$i"
+		if [[ $((i * step % 24)) -eq 0 ]]; then
+			note "day $((i * step / 24)): $(query "$database" "
+				SELECT count(*) || ' cycles, ' || sum(processed) || ' datamart users processed, '
+					   || count(*) FILTER (WHERE status <> 'completed') || ' ended otherwise than completed'
+				  FROM datamart_users_cycles
+				 WHERE started_at > now() - interval '23 hours'")"
+		fi
+		if [[ $i -lt $steps ]]; then
+			let_time_pass
+		fi
+	done
+}
+
 #-------------------------------------------------------------------------
-# What one asks
+# What one asks: the queries are those of doc/monitoring.md.
 #-------------------------------------------------------------------------
 
-# show STATEMENT: what one would type, and what comes back.
-show() {
-	printf '\n%s=> %s\n' "$database" "$1"
-	case $1 in
-	*\\gx | *\;) sql "$database" <<<"$1" ;;
-	*) sql "$database" -At -c "$1" ;;
-	esac
+page() { as_server_user perl test/page.pl doc/monitoring.md "$workspace/tmp/answers" "$@"; }
+
+ask() {
+	local cycle
+	as_server_user mkdir "$workspace/tmp/answers"
+	page ask afterwards
+
+	flag 10
+	in_background etl 'hourly load' 'SELECT datamart_users_run_cycle(1000)'
+	until_in_the_midst
+	wait_until "SELECT percent > 40 FROM datamart_users_progress"
+	page ask running
+	begin_migration
+	until_blocked
+	page ask blocked
+	cycle=$(query "$database" 'SELECT max(cycle_id) FROM datamart_users_cycles')
+	end_session migration
+	query "$database" "SELECT datamart_users_cancel_cycle($cycle)" >/dev/null
+	until_idle
 }
 
 prepare_machine
@@ -294,23 +341,15 @@ install_extension
 start_server
 build_warehouse "$database" "$users" "$facts"
 create_roles
+live
+ask
+page show
 
-say "$days days, a cycle every $step hours"
-for ((i = 1; i <= steps; i++)); do
-	etl_load $((steps - i))
-	live_through "$i"
-	if [[ $i -lt $steps ]]; then
-		let_time_pass
-	fi
-	if [[ $((i * step % 24)) -eq 0 ]]; then
-		note "day $((i * step / 24)): $(query "$database" "
-			SELECT count(*) || ' cycles, ' || sum(processed) || ' datamart users processed, '
-				   || count(*) FILTER (WHERE status <> 'completed') || ' not completed'
-			  FROM datamart_users_cycles
-			 WHERE started_at > now() - interval '25 hours'")"
-	fi
-done
-
+if [[ $page = yes ]]; then
+	say 'Writing it into doc/monitoring.md'
+	page write >"$workspace/page"
+	cp "$workspace/page" "$repository/doc/monitoring.md"
+fi
 if [[ $keep = yes ]]; then
 	explain_how_to_go_on "$database"
 fi
