@@ -138,6 +138,7 @@ CREATE VIEW @extschema@.datamart_users_drain AS
 			   max(l.started_at) AS looked_at,
 			   greatest(max(l.backlog - l.cleared), 0) AS backlog,
 			   bool_or(l.drained) AS drained,
+			   bool_or(l.went > l.came) AS shrinks,
 			   max(s.started_at) FILTER (WHERE s.drained) AS drained_at,
 			   coalesce(sum(greatest(s.came, 0)), 0)::bigint AS inflow,
 			   coalesce(sum(s.went - least(s.came, 0)), 0)::bigint AS outflow,
@@ -165,16 +166,16 @@ CREATE VIEW @extschema@.datamart_users_drain AS
 		   CASE WHEN f.backlog = 0 THEN 'drained'
 				WHEN f.backlog = f.failing THEN 'drained, but for ' || f.failing || ' failing'
 				WHEN f.looks = 0 THEN 'unknown: fewer than two cycles'
-				WHEN f.drained_at IS NOT NULL THEN 'comes and goes, last drained ' || span.words || ' ago'
+				WHEN f.drained_at IS NOT NULL AND f.shrinks THEN 'comes and goes, last drained ' || span.words || ' ago'
 				WHEN e.drained_in IS NULL THEN 'never at this rate'
 				ELSE 'in ' || span.words
 		   END AS estimate
 	  FROM rest f
 	 CROSS JOIN LATERAL (
-		-- What was drained meanwhile has come and gone in bursts, and the rest
-		-- of those is no rate.
+		-- What was drained meanwhile, and becomes smaller again, has come in
+		-- bursts: what is left of them is no rate.
 		SELECT CASE WHEN f.backlog = f.failing THEN 0
-					WHEN f.drained_at IS NULL AND f.outflow > f.inflow THEN
+					WHEN (f.drained_at IS NULL OR NOT f.shrinks) AND f.outflow > f.inflow THEN
 						 round((f.backlog - f.failing) * extract(epoch FROM f.time) / (f.outflow - f.inflow))
 			   END AS seconds) AS s
 	 CROSS JOIN LATERAL (
@@ -187,8 +188,8 @@ CREATE VIEW @extschema@.datamart_users_drain AS
 					WHEN i.seconds < 172800 THEN 'about ' || round(i.seconds / 3600) || ' hours'
 					ELSE 'about ' || round(i.seconds / 86400) || ' days'
 			   END AS words
-		  FROM (SELECT CASE WHEN f.drained_at IS NULL THEN extract(epoch FROM e.drained_in)
-							ELSE extract(epoch FROM now() - f.drained_at) END AS seconds) AS i) AS span
+		  FROM (SELECT CASE WHEN f.drained_at IS NOT NULL AND f.shrinks THEN extract(epoch FROM now() - f.drained_at)
+							ELSE extract(epoch FROM e.drained_in) END AS seconds) AS i) AS span
 	 ORDER BY f.users_table, f.position;
 
 COMMENT ON VIEW @extschema@.datamart_users_drain IS 'When the backlog of each datamart is drained, as the last hour, day and week went: what was flagged between two cycles, and what was cleared';

@@ -103,10 +103,11 @@ create_roles() {
 		CREATE ROLE dba LOGIN IN ROLE pg_monitor, pg_signal_backend;
 		GRANT USAGE ON SCHEMA dwh TO etl, dba;
 		GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA dwh TO etl, dba;
-		GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO etl, dba' -c "
+		GRANT EXECUTE ON ALL ROUTINES IN SCHEMA public TO etl, dba' -c "
 		ALTER DATABASE $database SET datamart_users.freshness_objective = 'critical = 4h, high = 12h, medium = 2d';
 		ALTER DATABASE $database SET datamart_users.max_workers = 2;
-		ALTER DATABASE $database SET datamart_users.progress_interval = '500ms'"
+		ALTER DATABASE $database SET datamart_users.progress_interval = '500ms';
+		ALTER DATABASE $database SET track_functions = 'pl'"
 }
 
 #-------------------------------------------------------------------------
@@ -204,8 +205,10 @@ break_the_heaviest() {
 keep_rows_locked() {
 	in_background dba 'monthly report' 'BEGIN' "
 		SELECT 1 FROM dwh.datamartusers
-		 WHERE dimension_user_id IN (SELECT dimension_user_id FROM datamart_users_queue(100)
-									 WHERE queue_position % 20 = 0)
+		 WHERE dimension_user_id IN (SELECT q.dimension_user_id
+									   FROM datamart_users_queue($limit) AS q
+									   JOIN dwh.datamartusers AS d USING (dimension_user_id)
+									  LIMIT 5)
 		   FOR UPDATE" 'SELECT pg_sleep(3600)'
 	wait_until "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'monthly report' AND wait_event = 'PgSleep'"
 	as etl 'hourly load' "SET lock_timeout = '50ms'" "$run_cycle" >/dev/null 2>>"$workspace/tmp/sessions.log"
@@ -231,7 +234,7 @@ server_crashes() {
 }
 
 time_limit() {
-	as etl 'hourly load' "SELECT status FROM datamart_users_run_cycle($limit, time_limit => '1s')" \
+	as etl 'hourly load' "SELECT status FROM datamart_users_run_cycle($limit, time_limit => '2s')" \
 		>/dev/null 2>>"$workspace/tmp/sessions.log"
 }
 
@@ -248,10 +251,20 @@ client_goes_away() {
 	as_server_user kill -9 "$(cat "$pidfile")"
 }
 
-# A migration that waits for its commit: both workers stand still.
+# A migration that somebody has forgotten to commit: both workers stand still.
 begin_migration() {
-	in_background postgres 'migration' 'BEGIN' 'LOCK TABLE dwh.datamartusers' 'SELECT pg_sleep(3600)'
-	wait_until "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'migration' AND wait_event = 'PgSleep'"
+	as_server_user mkfifo "$workspace/tmp/migration"
+	as postgres migration <"$workspace/tmp/migration" >>"$workspace/tmp/sessions.log" 2>&1 &
+	exec 9>"$workspace/tmp/migration"
+	printf '%s\n' 'BEGIN;' 'ALTER TABLE dwh.datamartusers ADD remarks text;' >&9
+	wait_until "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'migration' AND state = 'idle in transaction' AND query ~ 'ALTER'"
+}
+
+# Its session ends, and so does its transaction.
+end_migration() {
+	exec 9>&-
+	rm "$workspace/tmp/migration"
+	wait_until "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'migration'"
 }
 
 until_blocked() {
@@ -264,7 +277,7 @@ cancel_of_a_worker() {
 	until_blocked
 	as dba console 'SELECT pg_cancel_backend(pid) FROM datamart_users_workers WHERE worker = 2' >/dev/null
 	wait_until 'SELECT deferred = 1 FROM datamart_users_progress'
-	end_session migration
+	end_migration
 }
 
 # What happens in a step; most of them are plain.
@@ -329,7 +342,7 @@ ask() {
 	until_blocked
 	page ask blocked
 	cycle=$(query "$database" 'SELECT max(cycle_id) FROM datamart_users_cycles')
-	end_session migration
+	end_migration
 	query "$database" "SELECT datamart_users_cancel_cycle($cycle)" >/dev/null
 	until_idle
 }

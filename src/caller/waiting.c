@@ -228,13 +228,24 @@ datamart_users_get_backlog(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Who has waited longest comes first, who was not seen yet last. */
+static bool
+is_parked(const Waiter *waiter)
+{
+	return waiter->held != NULL && waiter->held->parked;
+}
+
+/*
+ * Who has waited longest comes first, who was not seen yet last.  Those who
+ * are parked come after all that really wait, for years as they may be there.
+ */
 static int
 compare_waiters(const void *a, const void *b)
 {
 	const Waiter *left = (const Waiter *) a;
 	const Waiter *right = (const Waiter *) b;
 
+	if (is_parked(left) != is_parked(right))
+		return is_parked(left) ? 1 : -1;
 	if (left->since != right->since)
 		return left->since < right->since ? -1 : 1;
 	if (left->priority != right->priority)
@@ -250,7 +261,7 @@ put_waiter(ReturnSetInfo *rsinfo, const Waiter *waiter, TimestampTz now)
 	bool		nulls[6] = {false};
 
 	if (waiter->held != NULL)
-		waits_for = waiter->held->parked ? "parked" :
+		waits_for = is_parked(waiter) ? "parked" :
 			waiter->held->contention ? "contention" : "back-off";
 	values[0] = Int64GetDatum(waiter->dimension_user_id);
 	values[1] = CStringGetTextDatum(dmu_priority_name(waiter->priority));
@@ -258,7 +269,7 @@ put_waiter(ReturnSetInfo *rsinfo, const Waiter *waiter, TimestampTz now)
 	values[3] = age_datum(age_of(waiter, now));
 	nulls[2] = nulls[3] = TIMESTAMP_IS_NOEND(waiter->since);
 	values[4] = CStringGetTextDatum(waits_for);
-	nulls[5] = waiter->held == NULL || waiter->held->parked;
+	nulls[5] = waiter->held == NULL || is_parked(waiter);
 	values[5] = TimestampTzGetDatum(nulls[5] ? 0 : waiter->held->next_attempt_at);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }

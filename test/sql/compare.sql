@@ -129,17 +129,20 @@ TABLE drain;
 -- far as it is known.
 SELECT pg_temp.cycles('90 min, 2000, 500, 0, aborted; 80 min, -, -, -, aborted; 70 min, -, -, -, failed; 30 min, 1500, 500, 0, completed; 1 min, 1000, 200, 0, running');
 TABLE drain;
--- Bursts that are drained in between: what is left of them is no rate, be it
--- more than came or less.
-SELECT pg_temp.cycles('5 hours, 100, 100, 0, completed; 3 hours, 900, 900, 0, completed; 30 min, 700, 500, 0, completed; 10 min, 800, 500, 0, completed');
+-- Bursts that are drained in between: what is left of them is no rate.
+SELECT pg_temp.cycles('5 hours, 100, 100, 0, completed; 3 hours, 900, 900, 0, completed; 30 min, 700, 500, 0, completed; 10 min, 600, 500, 0, completed');
 TABLE drain;
+-- Not so while more come than go, look after look.
+SELECT pg_temp.cycles('5 hours, 100, 100, 0, completed; 3 hours, 900, 900, 0, completed; 30 min, 700, 500, 0, completed; 10 min, 800, 500, 0, completed');
+SELECT period, backlog, difference, drained_ago, drained_in, estimate FROM drain;
+SELECT pg_temp.cycles('5 hours, 100, 100, 0, completed; 3 hours, 900, 900, 0, completed; 30 min, 700, 500, 0, completed; 10 min, 600, 500, 0, completed');
 -- A queue that the limit did not cut short was everybody that could be taken,
 -- unless the cycle did not come to its end.
-UPDATE datamart_users_cycles SET found = 500, max_users = 501 WHERE backlog = 800;
+UPDATE datamart_users_cycles SET found = 500, max_users = 501 WHERE backlog = 600;
 SELECT period, backlog, failing, drained_ago, estimate FROM drain;
-UPDATE datamart_users_cycles SET max_users = 500 WHERE backlog = 800;
+UPDATE datamart_users_cycles SET max_users = 500 WHERE backlog = 600;
 SELECT period, backlog, failing, drained_ago, estimate FROM drain;
-UPDATE datamart_users_cycles SET max_users = 501, processed = 499 WHERE backlog = 800;
+UPDATE datamart_users_cycles SET max_users = 501, processed = 499 WHERE backlog = 600;
 SELECT period, backlog, failing, drained_ago, estimate FROM drain;
 -- Who fails is not drained by any rate, unless parked.
 SELECT pg_temp.cycles('50 min, 2000, 1000, 0, completed; 5 min, 1012, 1000, 0, completed');

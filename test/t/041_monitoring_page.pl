@@ -24,7 +24,7 @@ sub run_script
 	my ($stdout, $stderr) = ('', '');
 
 	IPC::Run::run(
-		[ $node->installed_command('psql'), '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('w') ],
+		[ $node->installed_command('psql'), '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('warehouse') ],
 		'<', \$script, '>', \$stdout, '2>', \$stderr);
 	return ($stdout, $stderr);
 }
@@ -52,9 +52,9 @@ sub columns_of
 	return map { (split /\|/)[0] } split /\n/, $stdout;
 }
 
-add_warehouse($node, 'w', 3);
-behave($node, 'w', 3, q(DO 'BEGIN RAISE ''bad data''; END'));
-$node->safe_psql('w', 'SELECT datamart_users_run_cycle(NULL, 1)') for 1 .. 2;
+add_warehouse($node, 'warehouse', 3);
+behave($node, 'warehouse', 3, q(DO 'BEGIN RAISE ''bad data''; END'));
+$node->safe_psql('warehouse', 'SELECT datamart_users_run_cycle(NULL, 1)') for 1 .. 2;
 
 #
 # The examples.

@@ -204,7 +204,7 @@ like(
 	$node->safe_psql('w', 'SELECT datamart_users_report()'),
 	qr/\ACycle 1: working since [\d.]+ m?s
   started [\d :+-]+ by \w+
-  called by caller
+  called by application caller
   users table dwh.dimension_users
   asked for 2 workers
 
