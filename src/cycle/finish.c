@@ -270,15 +270,14 @@ end_message(DmuControl *control, const DmuCycleResult *result)
 
 	if (result->status == DMU_STATUS_CANCELLED)
 		return dmu_queue_stop_reason(control);
-	if (result->status == DMU_STATUS_TIME_LIMIT &&
-		dmu_queue_phase(control) < DMU_PHASE_QUEUED)
-		return psprintf("time limit of %g s reached before the queue was filled",
-						control->request.time_limit / 1000.0);
 	if (result->status == DMU_STATUS_TIME_LIMIT)
-		return psprintf("time limit of %g s reached with " INT64_FORMAT " of " INT64_FORMAT " datamart users still to do",
+		return psprintf("time limit of %g s reached %s",
 						control->request.time_limit / 1000.0,
-						(int64) control->found - dmu_tally_done(&result->total),
-						(int64) control->found);
+						dmu_queue_phase(control) < DMU_PHASE_QUEUED ?
+						"before the queue was filled" :
+						psprintf("with " INT64_FORMAT " of %d datamart users still to do",
+								 control->found - dmu_tally_done(&result->total),
+								 control->found));
 	if (error->sqlerrcode == 0 || dmu_failure_texts)
 		return error->sqlerrcode == 0 ? NULL : error->message;
 	return psprintf("SQLSTATE %s, its text is not kept",
