@@ -260,11 +260,12 @@ begin_migration() {
 	wait_until "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'migration' AND state = 'idle in transaction' AND query ~ 'ALTER'"
 }
 
-# Its session ends, and so does its transaction.
+# Whoever was started meanwhile has inherited the pipe, so that closing it does
+# not end the session.
 end_migration() {
+	end_session migration
 	exec 9>&-
 	rm "$workspace/tmp/migration"
-	wait_until "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'migration'"
 }
 
 until_blocked() {
