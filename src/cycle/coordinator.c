@@ -29,6 +29,7 @@
 #include "finish.h"
 #include "history.h"
 #include "launch.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "notes.h"
 #include "ownersql.h"
@@ -94,8 +95,8 @@ wait_for_orphans(Coordination *c)
 									   DMU_ORPHAN_WAIT))
 		{
 			ereport(WARNING,
-					(errmsg("datamart_users cycle " INT64_FORMAT ": workers of an earlier cycle have not ended within %d seconds",
-							c->control->head.cycle_id, DMU_ORPHAN_WAIT / 1000),
+					(errmsg("%s: workers of an earlier cycle have not ended within %d seconds",
+							dmu_log_cycle(), DMU_ORPHAN_WAIT / 1000),
 					 errdetail("The cycle goes on without waiting for them.")));
 			return;
 		}
@@ -205,10 +206,10 @@ begin_cycle(Coordination *c)
 	dmu_queue_set_phase(control, DMU_PHASE_RUNNING);
 	if (aborted > 0)
 		ereport(LOG,
-				(errmsg_plural("datamart_users cycle %lld: marked %d earlier cycle as aborted",
-							   "datamart_users cycle %lld: marked %d earlier cycles as aborted",
-							   aborted,
-							   (long long) control->head.cycle_id, aborted),
+				(errmsg_plural("%s: marked %d earlier cycle as aborted",
+							   "%s: marked %d earlier cycles as aborted",
+							   aborted, dmu_log_cycle(), aborted),
+				 DMU_LOG_ALONE,
 				 control->follows_crash ?
 				 errdetail_plural("The server went down during that cycle; %d datamart user that was at work is treated as failed.",
 								  "The server went down during that cycle; %d datamart users that were at work are treated as failed.",
@@ -228,10 +229,10 @@ prioritise(Coordination *c)
 	dmu_queue_set_phase(control, DMU_PHASE_QUEUED);
 	dmu_notes_begin(&c->look);
 	ereport(LOG,
-			(errmsg_plural("datamart_users cycle %lld: found %d datamart user to process (prioritised by relevance)",
-						   "datamart_users cycle %lld: found %d datamart users to process (prioritised by relevance)",
-						   control->found,
-						   (long long) control->head.cycle_id, control->found),
+			(errmsg_plural("%s: found %d datamart user to process (prioritised by relevance)",
+						   "%s: found %d datamart users to process (prioritised by relevance)",
+						   control->found, dmu_log_cycle(), control->found),
+			 DMU_LOG_ALONE,
 			 errdetail("The users table is %s.", control->request.users_name)));
 }
 
@@ -254,15 +255,15 @@ launch_workers(Coordination *c)
 	if (1 + c->nworkers < wanted)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("datamart_users cycle " INT64_FORMAT ": started %d of %d workers",
-						control->head.cycle_id, 1 + c->nworkers, wanted),
+				 errmsg("%s: started %d of %d workers",
+						dmu_log_cycle(), 1 + c->nworkers, wanted),
 				 errhint("You might need to increase max_worker_processes.")));
 	dmu_queue_set_phase(control, DMU_PHASE_WORKING);
 	ereport(LOG,
-			(errmsg_plural("datamart_users cycle %lld: using %d worker for datamart users",
-						   "datamart_users cycle %lld: using %d workers for datamart users",
-						   1 + c->nworkers,
-						   (long long) control->head.cycle_id, 1 + c->nworkers)));
+			(errmsg_plural("%s: using %d worker for datamart users",
+						   "%s: using %d workers for datamart users",
+						   1 + c->nworkers, dmu_log_cycle(), 1 + c->nworkers),
+			 DMU_LOG_ALONE));
 }
 
 /*
@@ -364,8 +365,8 @@ dmu_coordinator_main(Datum main_arg)
 		dmu_error_catch(error, c->context);
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("datamart_users cycle " INT64_FORMAT ": could not write its end into the history: %s",
-						c->control->head.cycle_id, error->message)));
+				 errmsg("%s: could not write its end into the history: %s",
+						dmu_log_cycle(), error->message)));
 		note_error(c, error);
 		c->control->result.status = DMU_STATUS_FAILED;
 	}

@@ -15,6 +15,7 @@
 #include "cancel.h"
 #include "errors.h"
 #include "history.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "notes.h"
 #include "ownersql.h"
@@ -70,8 +71,9 @@ get_out_of_the_way(DmuControl *control, MemoryContext context)
 	{
 		dmu_owner_unprotect();
 		ereport(LOG,
-				(errmsg("datamart_users cycle " INT64_FORMAT ": lets somebody drop the extension, for whom a worker waits",
-						control->head.cycle_id)));
+				(errmsg("%s: lets somebody drop the extension, for whom a worker waits",
+						dmu_log_cycle()),
+				 DMU_LOG_ALONE));
 	}
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(context);
@@ -217,8 +219,8 @@ warn_missing_workers(DmuControl *control)
 	}
 	if (missing > 0)
 		ereport(WARNING,
-				(errmsg("datamart_users cycle " INT64_FORMAT ": %d of %d workers did not take part",
-						control->head.cycle_id, missing, registered),
+				(errmsg("%s: %d of %d workers did not take part",
+						dmu_log_cycle(), missing, registered),
 				 error->sqlerrcode != 0 ?
 				 errdetail_internal("%s", error->message) : 0,
 				 errhint("Look for their errors in the server log.")));
@@ -260,16 +262,24 @@ make_result(DmuControl *control, int put_off, DmuCycleResult *result)
 }
 
 /*
- * What the history tells of an error that ended the cycle, or of who canceled
- * it; NULL if nothing did.
+ * What the history tells of an error or a limit that ended the cycle, or of
+ * who canceled it; NULL if nothing did.
  */
 static const char *
-end_message(DmuControl *control, DmuStatus status)
+end_message(DmuControl *control, const DmuCycleResult *result)
 {
 	const DmuError *error = &control->error;
 
-	if (status == DMU_STATUS_CANCELLED)
+	if (result->status == DMU_STATUS_CANCELLED)
 		return dmu_queue_stop_reason(control);
+	if (result->status == DMU_STATUS_TIME_LIMIT)
+		return psprintf("time limit of %g s reached %s",
+						control->request.time_limit / 1000.0,
+						dmu_queue_phase(control) < DMU_PHASE_QUEUED ?
+						"before the queue was filled" :
+						psprintf("with " INT64_FORMAT " of %d datamart users still to do",
+								 control->found - dmu_tally_done(&result->total),
+								 control->found));
 	if (error->sqlerrcode == 0 || dmu_failure_texts)
 		return error->sqlerrcode == 0 ? NULL : error->message;
 	return psprintf("SQLSTATE %s, its text is not kept",
@@ -297,7 +307,7 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	end.max_users = control->max_users;
 	end.prioritisation_usec = control->queued_at != 0 ?
 		control->queued_at - control->started_at : -1;
-	end.message = end_message(control, result->status);
+	end.message = end_message(control, result);
 	end.sqlerrcode = control->error.sqlerrcode;
 	end.found_by_priority = control->found_by_priority;
 	end.by_priority = tallies;
@@ -334,8 +344,8 @@ remove_old_history(DmuControl *control)
 		dmu_error_catch(error, context);
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("datamart_users cycle " INT64_FORMAT ": could not remove old history: %s",
-						control->head.cycle_id, error->message)));
+				 errmsg("%s: could not remove old history: %s",
+						dmu_log_cycle(), error->message)));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -348,12 +358,12 @@ log_summary(DmuControl *control, const DmuCycleResult *result)
 	const int64 *outcomes = result->total.outcomes;
 	char	   *workers = psprintf(ngettext("%d worker", "%d workers", result->workers),
 								   result->workers);
-	const char *message = end_message(control, result->status);
+	const char *message = end_message(control, result);
 
 	ereport(LOG,
-			(errmsg_plural("datamart_users cycle %lld: %s, processed %lld of %d datamart user (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
-						   "datamart_users cycle %lld: %s, processed %lld of %d datamart users (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
-						   result->found, (long long) result->cycle_id,
+			(errmsg_plural("%s: %s, processed %lld of %d datamart user (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
+						   "%s: %s, processed %lld of %d datamart users (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
+						   result->found, dmu_log_cycle(),
 						   dmu_status_name(result->status),
 						   (long long) outcomes[DMU_PROCESSED], result->found,
 						   (long long) outcomes[DMU_FAILED],

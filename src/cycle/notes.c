@@ -15,6 +15,7 @@
 #include "counts.h"
 #include "errors.h"
 #include "history.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "since.h"
 #include "transaction.h"
@@ -176,8 +177,8 @@ note(DmuControl *control, NoteWriter writer, const Fresh *fresh,
 		QueryCancelHoldoffCount = held;
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("datamart_users cycle " INT64_FORMAT ": could not write down %s: %s",
-						control->head.cycle_id, what, error->message)));
+				 errmsg("%s: could not write down %s: %s",
+						dmu_log_cycle(), what, error->message)));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

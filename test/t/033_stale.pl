@@ -92,7 +92,7 @@ is(stale("date_trunc('minute', age)", 'NULL'), join(' ', map { "$_/01:00:00" } 2
 
 # Whoever is parked waits for that.
 $node->safe_psql('w', "SELECT datamart_users_park(3, 'known')");
-is(stale('waits_for, held_until IS NOT NULL', 2), '2/back-off/t 3/parked/f', 'one is parked');
+is(stale('waits_for, held_until IS NOT NULL', 'NULL'), '2/back-off/t 5/queue/f 6/queue/f 3/parked/f', 'one is parked, and comes after all who wait');
 $node->safe_psql('w', 'SELECT datamart_users_retry(3)');
 $node->safe_psql('w', "UPDATE datamart_users_contention SET next_attempt_at = now() + interval '1 day'");
 
@@ -137,7 +137,7 @@ my $holder = $node->background_psql('w');
 $holder->query_safe('BEGIN; LOCK TABLE datamart_users_seen');
 is(query("SELECT processed FROM datamart_users_run_cycle(1, 1)"), '1', 'a cycle does without it');
 like($stderr, qr/^$/, 'the caller need not know');
-like(slurp_file($node->logfile), qr/WARNING:  datamart_users cycle \d+: could not write down how far it is and who waits: canceling statement due to lock timeout/, 'the log does');
+like(slurp_file($node->logfile), qr/WARNING:  datamart_users cycle \d+ in database "\w+": could not write down how far it is and who waits: canceling statement due to lock timeout/, 'the log does');
 $holder->quit;
 is(run_cycle(0 + 1), '1|0|0|0', 'the next one takes the other');
 
