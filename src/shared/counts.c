@@ -93,7 +93,7 @@ typedef struct Run
 /* To be stored when the transaction commits; in its memory context. */
 static DmuCounts *pending = NULL;
 
-DmuCount *
+DmuCount   *
 dmu_counts_find(const DmuCounts *counts, int64 dimension_user_id)
 {
 	int64		low = 0;
@@ -120,7 +120,7 @@ open_table(LOCKMODE lockmode)
 {
 	Oid			schema = dmu_owner_schema();
 	Oid			table = OidIsValid(schema) ?
-		get_relname_relid("datamart_users_counts", schema) : InvalidOid;
+	get_relname_relid("datamart_users_counts", schema) : InvalidOid;
 	Relation	relation;
 	bool		fits;
 
@@ -150,7 +150,7 @@ open_table(LOCKMODE lockmode)
 
 static bool
 is_current(const DmuCounts *counts, FullTransactionId as_of,
-		   const bytea *fingerprint)
+		   const bytea * fingerprint)
 {
 	int64		age = (int64) (U64FromFullTransactionId(counts->as_of) -
 							   U64FromFullTransactionId(as_of));
@@ -360,11 +360,17 @@ list_runs(const DmuCounts *counts, Relation relation, Snapshot snapshot,
 			continue;
 		run = find_run(runs, *nruns, chunk.run);
 		if (run == NULL && *nruns == DMU_MAX_RUNS)
+		{
 			*too_many = true;
-		else if (run == NULL)
-			runs[(*nruns)++] = (Run) {.name = chunk.run,.n = chunk.n};
-		else
-			run->n += chunk.n;
+			continue;
+		}
+		if (run == NULL)
+		{
+			run = &runs[(*nruns)++];
+			memset(run, 0, sizeof(Run));
+			run->name = chunk.run;
+		}
+		run->n += chunk.n;
 	}
 	table_endscan(scan);
 	return last;

@@ -174,7 +174,7 @@ dmu_counts_fingerprint(const DmuWarehouse *warehouse,
 	return done;
 }
 
-DmuCounts *
+DmuCounts  *
 dmu_counts_begin(const DmuWarehouse *warehouse)
 {
 	DmuCounts  *counts;

@@ -41,8 +41,8 @@ typedef struct DmuBacklog
 	int			nheld;
 	int			nparked;		/* of these */
 	DmuCounts  *counts;			/* of those who wait; NULL: none are
-								 * remembered.  After dmu_priority_run() to
-								 * be stored by whoever may. */
+								 * remembered.  After dmu_priority_run() to be
+								 * stored by whoever may. */
 } DmuBacklog;
 
 /* critical to lowest, of the two classes. */
