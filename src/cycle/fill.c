@@ -54,6 +54,7 @@ add_to_queue(const DmuQueueRow *row, void *arg)
 										   filling->nfailures,
 										   row->dimension_user_id) != NULL;
 	filling->control->found_by_priority[entry->priority]++;
+	filling->control->found_by_size[dmu_estimate_size(entry->actions)]++;
 }
 
 static void

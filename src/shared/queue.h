@@ -16,6 +16,7 @@
 
 #include "datamart_users.h"
 
+#include "estimate.h"
 #include "port/atomics.h"
 #include "profile.h"
 #include "request.h"
@@ -79,11 +80,13 @@ typedef struct DmuSlot
 	pg_atomic_uint32 pid;
 	pg_atomic_uint32 live_pid;	/* the same, 0 again when the process exits */
 	pg_atomic_uint32 priority;	/* of the datamart user at work */
+	pg_atomic_uint32 actions;	/* the same: facts */
 	pg_atomic_uint64 dimension_user_id; /* at work, or the last one */
 	pg_atomic_uint64 since;		/* TimestampTz, when it took on what it does */
 	pg_atomic_uint64 outcomes[DMU_NPRIORITIES][DMU_NOUTCOMES];
 	pg_atomic_uint64 total_usec[DMU_NPRIORITIES];
 	pg_atomic_uint64 max_usec[DMU_NPRIORITIES];
+	DmuWork		work;
 	DmuProfile	profile;
 } DmuSlot;
 
@@ -154,6 +157,7 @@ typedef struct DmuControl
 	int32		max_users;		/* what the limit came to */
 	int32		found;
 	int32		found_by_priority[DMU_NPRIORITIES];
+	uint32		found_by_size[DMU_NSIZES];	/* see estimate.h */
 	int32		workers_wanted; /* no more than datamart users */
 	TimestampTz queued_at;
 	dsm_handle	queue_handle;	/* DSM_HANDLE_INVALID if found is 0 */
@@ -345,6 +349,12 @@ extern void dmu_queue_tally(DmuControl *control, int priority, DmuTally *tally);
 
 /* The profiles of all slots as one; for when their workers have stopped. */
 extern void dmu_queue_profile(DmuControl *control, DmuProfile *profile);
+
+/*
+ * Microseconds until the queue is empty, with the workers that are at work;
+ * negative if nobody knows.  Reads all slots, and no entry of the queue.
+ */
+extern double dmu_queue_time_left(DmuControl *control, TimestampTz now);
 
 /* Datamart users with an outcome, whatever it is. */
 extern int64 dmu_tally_done(const DmuTally *tally);

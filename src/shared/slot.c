@@ -36,6 +36,7 @@ dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry)
 	pg_atomic_write_u64(&slot->dimension_user_id,
 						(uint64) entry->dimension_user_id);
 	pg_atomic_write_u32(&slot->priority, entry->priority);
+	pg_atomic_write_u32(&slot->actions, entry->actions);
 	dmu_slot_set_state(slot, DMU_WORKER_REFRESHING);
 }
 
@@ -66,6 +67,7 @@ dmu_slot_end(DmuControl *control, DmuSlot *slot, DmuOutcome outcome)
 	refresh.outcome = outcome;
 	dmu_profile_add(&slot->profile, control->queued_at, now, &refresh);
 
+	dmu_estimate_add(&slot->work, pg_atomic_read_u32(&slot->actions), 1, usec);
 	slot_add(&slot->outcomes[priority][outcome], 1);
 	slot_add(&slot->total_usec[priority], usec);
 	if ((uint64) usec > pg_atomic_read_u64(&slot->max_usec[priority]))
@@ -79,7 +81,10 @@ dmu_slot_postpone(DmuSlot *slot)
 	uint32		priority = pg_atomic_read_u32(&slot->priority);
 	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
 
-	slot_add(&slot->total_usec[priority], Max(GetCurrentTimestamp() - since, 0));
+	int64		usec = Max(GetCurrentTimestamp() - since, 0);
+
+	dmu_estimate_add(&slot->work, pg_atomic_read_u32(&slot->actions), 0, usec);
+	slot_add(&slot->total_usec[priority], usec);
 	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
 }
 
@@ -118,6 +123,49 @@ dmu_queue_profile(DmuControl *control, DmuProfile *profile)
 	dmu_profile_init(profile);
 	for (int i = 0; i < control->nslots; i++)
 		dmu_profile_merge(profile, &control->slots[i].profile);
+}
+
+/* What a worker has done already of whom it is at work on. */
+static double
+begun_usec(DmuSlot *slot, const DmuWorkLeft *sum, TimestampTz now)
+{
+	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+	int			size = dmu_estimate_size(pg_atomic_read_u32(&slot->actions));
+
+	return Min((double) Max(now - since, 0), dmu_estimate_one(sum, size));
+}
+
+double
+dmu_queue_time_left(DmuControl *control, TimestampTz now)
+{
+	DmuWorkLeft sum;
+	int64		left = 0;
+	int			workers = 0;
+	double		usec;
+
+	memset(&sum, 0, sizeof(sum));
+	for (int i = 0; i < control->nslots; i++)
+		dmu_estimate_sum(&control->slots[i].work, &sum);
+	for (int i = 0; i < DMU_NSIZES; i++)
+	{
+		sum.left[i] = Max((int64) control->found_by_size[i] - sum.done[i], 0);
+		left += sum.left[i];
+	}
+	usec = dmu_estimate_left(&sum);
+	if (usec < 0 || left == 0)
+		return left == 0 ? 0 : usec;
+
+	for (int i = 0; i < control->nslots; i++)
+	{
+		DmuSlot    *slot = &control->slots[i];
+		uint32		state = pg_atomic_read_u32(&slot->state);
+
+		workers += state == DMU_WORKER_IDLE || state == DMU_WORKER_REFRESHING ||
+			state == DMU_WORKER_RECORDING;
+		if (state == DMU_WORKER_REFRESHING || state == DMU_WORKER_RECORDING)
+			usec -= begun_usec(slot, &sum, now);
+	}
+	return Max(usec, 0) / Max(Min(workers, left), 1);
 }
 
 int64
