@@ -467,7 +467,7 @@ CREATE ROLE regress_dmu_check_owner;
 GRANT USAGE, CREATE ON SCHEMA public TO regress_dmu_check_owner;
 SELECT format('ALTER TABLE %s OWNER TO regress_dmu_check_owner', oid::regclass)
   FROM pg_class
- WHERE relname LIKE 'datamart\_users%' AND relkind IN ('r', 'v')
+ WHERE relname LIKE 'datamart\_users%' AND relkind IN ('r', 'v', 'f')
    AND relnamespace = 'public'::regnamespace
 \gexec
 SELECT format('ALTER ROUTINE %s OWNER TO regress_dmu_check_owner', oid::regprocedure)

@@ -617,7 +617,7 @@ $node->safe_psql('told', 'ALTER TABLE dwh.dimension_users ENABLE ROW LEVEL SECUR
 (undef, $stdout) = run_psql($node, 'told', 'SELECT datamart_users_priority_query(5)', user => 'etl');
 unlike($stdout, qr/777/, 'but not those that row-level security hides');
 like($stdout, qr/888/, 'only those that the caller sees');
-is((run_psql($node, 'told', 'SELECT held FROM datamart_users_get_backlog() WHERE held > 0', user => 'etl'))[1], '1', 'and the backlog counts no others');
+is((run_psql($node, 'told', 'SELECT held FROM datamart_users_backlog WHERE held > 0', user => 'etl'))[1], '1', 'and the backlog counts no others');
 $node->safe_psql('told', 'DROP POLICY p ON dwh.dimension_users; ALTER TABLE dwh.dimension_users DISABLE ROW LEVEL SECURITY');
 $node->safe_psql('told', 'CREATE VIEW dwh.some_users AS SELECT * FROM dwh.dimension_users WHERE dimension_user_id <> 777; GRANT ALL ON dwh.some_users TO etl; UPDATE datamart_users_failures SET users_oid = \'dwh.some_users\'::regclass');
 unlike((run_psql($node, 'told', [ q(SET datamart_users.users_table = 'dwh.some_users'), 'SELECT datamart_users_priority_query(5)' ], user => 'etl'))[1], qr/777/, 'nor those that a view hides');

@@ -110,7 +110,7 @@ BEGIN
 		  FROM unnest('{count,max,min,format,concat,quote_ident,round,trunc,to_char,array_agg,string_agg,unnest,
 						pg_partition_tree,pg_relation_size,pg_blocking_pids,datamart_users_report_line,
 						datamart_users_report_duration,datamart_users_check_find_relation,
-						datamart_users_check_find_index,datamart_users_get_progress,datamart_users_check,
+						datamart_users_check_find_index,datamart_users_check,
 						datamart_users_report}'::text[]) AS f (name),
 			   unnest('{name,text,bigint,integer,numeric,oid,regclass,interval,"name, integer, boolean",
 						"text, text","text, name[]","regclass, text, text","numeric, integer"}'::text[]) AS a (args)
