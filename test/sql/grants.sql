@@ -65,13 +65,15 @@ SELECT count(*) FROM datamart_users_backlog_source;
 -- As part of other queries: scanned again and again, and beside a table that
 -- is read in parallel.
 SELECT count(*) FROM generate_series(1, 3) i, LATERAL (SELECT waiting FROM datamart_users_backlog b WHERE b.waiting + i > 0 OFFSET 0) x;
+CREATE TABLE dwh.large AS SELECT i FROM generate_series(1, 10000) i;
+ANALYZE dwh.large;
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
-SET parallel_leader_participation = off;
-CREATE TABLE dwh.large AS SELECT i FROM generate_series(1, 10000) i;
-ANALYZE dwh.large;
-SELECT sum(waiting) FROM datamart_users_backlog, (SELECT count(*) FROM dwh.large) AS read_in_parallel;
+SET max_parallel_workers_per_gather = 2;
+\set query 'SELECT sum(waiting), n FROM datamart_users_backlog, (SELECT count(*) AS n FROM dwh.large) AS l GROUP BY n'
+EXPLAIN (COSTS off) :query;
+:query;
 SELECT count(*) FROM datamart_users_progress p RIGHT JOIN dwh.dimension_users u ON p.cycle_id = u.dimension_user_id;
 
 DROP SCHEMA dwh CASCADE;
