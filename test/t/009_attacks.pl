@@ -608,6 +608,7 @@ $node->safe_psql('told', <<'SQL');
 GRANT USAGE ON SCHEMA dwh TO etl;
 GRANT ALL ON ALL TABLES IN SCHEMA dwh TO etl;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO etl;
+GRANT SELECT ON datamart_users_backlog TO etl;
 INSERT INTO dwh.behaviour SELECT i, 'SELECT 1/0' FROM generate_series(777, 888, 111) i;
 SELECT datamart_users_run_cycle();
 UPDATE dwh.dimension_users SET modified = true;

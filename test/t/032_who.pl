@@ -28,6 +28,7 @@ GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA dwh TO etl, job;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO etl, job, dba;
 GRANT EXECUTE ON FUNCTION datamart_users_report TO guest;
 GRANT SELECT ON datamart_users_workers TO guest;
+GRANT SELECT ON datamart_users_progress TO etl;
 SQL
 
 sub sql
