@@ -91,6 +91,8 @@ dmu_queue_create(int nslots, Size session_size)
 			pg_atomic_init_u64(&slot->max_usec[p], 0);
 		}
 		dmu_estimate_init(&slot->work);
+		pg_atomic_init_u64(&slot->planned_alone, 0);
+		pg_atomic_init_u64(&slot->free_since, 0);
 		dmu_profile_init(&slot->profile);
 	}
 
