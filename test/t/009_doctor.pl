@@ -40,7 +40,7 @@ $holder->query_safe('BEGIN');
 $holder->query_safe('LOCK TABLE dwh.facts, dwh.dimension_users');
 (undef, $stdout, $stderr) = run_psql($node, 'w',
 	q{SELECT string_agg(item, ', ') FILTER (WHERE status <> 'ok'), count(*) FROM datamart_users_check()});
-is($stdout, 'statistics|21', 'a locked table costs one item');
+is($stdout, 'statistics|22', 'a locked table costs one item');
 like(status_of('statistics'), qr/^warning\|canceling statement due to lock timeout$/, 'which says why');
 
 # A cancel is no finding.
