@@ -80,6 +80,7 @@ dmu_queue_create(int nslots, Size session_size)
 		pg_atomic_init_u32(&slot->pid, 0);
 		pg_atomic_init_u32(&slot->live_pid, 0);
 		pg_atomic_init_u32(&slot->priority, 0);
+		pg_atomic_init_u32(&slot->actions, 0);
 		pg_atomic_init_u64(&slot->dimension_user_id, 0);
 		pg_atomic_init_u64(&slot->since, 0);
 		for (int p = 0; p < DMU_NPRIORITIES; p++)
@@ -89,6 +90,8 @@ dmu_queue_create(int nslots, Size session_size)
 			pg_atomic_init_u64(&slot->total_usec[p], 0);
 			pg_atomic_init_u64(&slot->max_usec[p], 0);
 		}
+		pg_atomic_init_u64(&slot->planned_alone, 0);
+		pg_atomic_init_u64(&slot->free_since, 0);
 		dmu_profile_init(&slot->profile);
 	}
 
