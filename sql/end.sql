@@ -26,6 +26,7 @@ GRANT SELECT ON
 	@extschema@.datamart_users_drain,
 	@extschema@.datamart_users_progress,
 	@extschema@.datamart_users_workers,
+	@extschema@.datamart_users_service,
 	@extschema@.datamart_users_backlog
 TO pg_monitor;
 
@@ -33,6 +34,7 @@ TO pg_monitor;
 GRANT EXECUTE ON FUNCTION
 	@extschema@.datamart_users_get_progress,
 	@extschema@.datamart_users_get_workers,
+	@extschema@.datamart_users_get_service,
 	@extschema@.datamart_users_get_backlog,
 	@extschema@.datamart_users_stale,
 	@extschema@.datamart_users_check,
