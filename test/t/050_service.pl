@@ -61,7 +61,8 @@ is($node->safe_psql('w', "SELECT phase, found, done FROM datamart_users_progress
 is($node->safe_psql('w', "SELECT state, dimension_user_id FROM datamart_users_workers WHERE worker > 1 AND state = 'refreshing'"), 'refreshing|1', 'and its workers');
 is($node->safe_psql('w', "SELECT datamart_users_stop_service('100 ms')"), 'f', 'it is stopped, and has not ended yet');
 is($node->safe_psql('w', 'SELECT state FROM datamart_users_service'), 'stopping', 'which the view tells');
-my $client = start_psql($node, 'w', 'SELECT datamart_users_stop_service()');
+my $client = start_psql($node, 'w', 'SELECT datamart_users_stop_service()', name => 'stopper');
+wait_for_sql($node, 'w', "SELECT wait_event = 'Extension' FROM pg_stat_activity WHERE application_name = 'stopper'", 'it is waited for');
 open_gate($gate);
 is((finish($client))[1], 't', 'until it has ended');
 is($node->safe_psql('w', workers_sql()), '0', 'no process is left');
@@ -73,7 +74,7 @@ like(slurp_file($node->logfile), qr/datamart_users service: ended after 3 cycles
 is($node->safe_psql('w', "SELECT datamart_users_start_service(1, '50 ms')"), 't', 'it starts again');
 $gate = hold_gate($node, 'w', 2);
 $node->safe_psql('w', 'UPDATE dwh.dimension_users SET modified = TRUE WHERE dimension_user_id = 2');
-wait_for_gate($node, 'w', 2);
+wait_for_gate($node, 'w', 1);
 is($node->safe_psql('w', 'SELECT datamart_users_cancel_cycle()'), 't', 'it is canceled');
 is($node->safe_psql('w', workers_sql()), '0', 'and no process is left');
 is(last_cycle($node, 'w', 'status, found, processed'), 'cancelled|1|0', 'its cycle is cancelled');
