@@ -16,6 +16,7 @@
 #include "failures.h"
 #include "finish.h"
 #include "history.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "ownersql.h"
 #include "pgstat.h"
@@ -49,8 +50,8 @@ dmu_begin_wait_for_orphans(DmuControl *control)
 									   DMU_ORPHAN_WAIT))
 		{
 			ereport(WARNING,
-					(errmsg("datamart_users cycle " INT64_FORMAT ": workers of an earlier cycle have not ended within %d seconds",
-							control->head.cycle_id, DMU_ORPHAN_WAIT / 1000),
+					(errmsg("%s: workers of an earlier cycle have not ended within %d seconds",
+							dmu_log_cycle(), DMU_ORPHAN_WAIT / 1000),
 					 errdetail("The cycle goes on without waiting for them.")));
 			return;
 		}
@@ -163,10 +164,10 @@ dmu_begin_cycle(DmuControl *control, TimestampTz started_at,
 
 	if (aborted > 0)
 		ereport(LOG,
-				(errmsg_plural("datamart_users cycle %lld: marked %d earlier cycle as aborted",
-							   "datamart_users cycle %lld: marked %d earlier cycles as aborted",
-							   aborted,
-							   (long long) control->head.cycle_id, aborted),
+				(errmsg_plural("%s: marked %d earlier cycle as aborted",
+							   "%s: marked %d earlier cycles as aborted",
+							   aborted, dmu_log_cycle(), aborted),
+				 DMU_LOG_ALONE,
 				 control->follows_crash ?
 				 errdetail_plural("The server went down during that cycle; %d datamart user that was at work is treated as failed.",
 								  "The server went down during that cycle; %d datamart users that were at work are treated as failed.",

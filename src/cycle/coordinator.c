@@ -25,6 +25,7 @@
 #include "fill.h"
 #include "finish.h"
 #include "launch.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "notes.h"
 #include "pgstat.h"
@@ -85,10 +86,10 @@ prioritise(Coordination *c)
 	dmu_queue_set_phase(control, DMU_PHASE_QUEUED);
 	dmu_notes_begin(&c->look);
 	ereport(LOG,
-			(errmsg_plural("datamart_users cycle %lld: found %d datamart user to process (prioritised by relevance)",
-						   "datamart_users cycle %lld: found %d datamart users to process (prioritised by relevance)",
-						   control->found,
-						   (long long) control->head.cycle_id, control->found),
+			(errmsg_plural("%s: found %d datamart user to process (prioritised by relevance)",
+						   "%s: found %d datamart users to process (prioritised by relevance)",
+						   control->found, dmu_log_cycle(), control->found),
+			 DMU_LOG_ALONE,
 			 errdetail("The users table is %s.", control->request.users_name)));
 }
 
@@ -111,15 +112,15 @@ launch_workers(Coordination *c)
 	if (1 + c->nworkers < wanted)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("datamart_users cycle " INT64_FORMAT ": started %d of %d workers",
-						control->head.cycle_id, 1 + c->nworkers, wanted),
+				 errmsg("%s: started %d of %d workers",
+						dmu_log_cycle(), 1 + c->nworkers, wanted),
 				 errhint("You might need to increase max_worker_processes.")));
 	dmu_queue_set_phase(control, DMU_PHASE_WORKING);
 	ereport(LOG,
-			(errmsg_plural("datamart_users cycle %lld: using %d worker for datamart users",
-						   "datamart_users cycle %lld: using %d workers for datamart users",
-						   1 + c->nworkers,
-						   (long long) control->head.cycle_id, 1 + c->nworkers)));
+			(errmsg_plural("%s: using %d worker for datamart users",
+						   "%s: using %d workers for datamart users",
+						   1 + c->nworkers, dmu_log_cycle(), 1 + c->nworkers),
+			 DMU_LOG_ALONE));
 }
 
 /*
@@ -221,8 +222,8 @@ dmu_coordinator_main(Datum main_arg)
 		dmu_error_catch(error, c->context);
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("datamart_users cycle " INT64_FORMAT ": could not write its end into the history: %s",
-						c->control->head.cycle_id, error->message)));
+				 errmsg("%s: could not write its end into the history: %s",
+						dmu_log_cycle(), error->message)));
 		note_error(c, error);
 		c->control->result.status = DMU_STATUS_FAILED;
 	}

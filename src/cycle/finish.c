@@ -15,6 +15,7 @@
 #include "cancel.h"
 #include "errors.h"
 #include "history.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "notes.h"
 #include "ownersql.h"
@@ -70,8 +71,9 @@ get_out_of_the_way(DmuControl *control, MemoryContext context)
 	{
 		dmu_owner_unprotect();
 		ereport(LOG,
-				(errmsg("datamart_users cycle " INT64_FORMAT ": lets somebody drop the extension, for whom a worker waits",
-						control->head.cycle_id)));
+				(errmsg("%s: lets somebody drop the extension, for whom a worker waits",
+						dmu_log_cycle()),
+				 DMU_LOG_ALONE));
 	}
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(context);
@@ -208,8 +210,8 @@ warn_missing_workers(DmuControl *control)
 	}
 	if (missing > 0)
 		ereport(WARNING,
-				(errmsg("datamart_users cycle " INT64_FORMAT ": %d of %d workers did not take part",
-						control->head.cycle_id, missing, registered),
+				(errmsg("%s: %d of %d workers did not take part",
+						dmu_log_cycle(), missing, registered),
 				 error->sqlerrcode != 0 ?
 				 errdetail_internal("%s", error->message) : 0,
 				 errhint("Look for their errors in the server log.")));
@@ -325,8 +327,8 @@ remove_old_history(DmuControl *control)
 		dmu_error_catch(error, context);
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("datamart_users cycle " INT64_FORMAT ": could not remove old history: %s",
-						control->head.cycle_id, error->message)));
+				 errmsg("%s: could not remove old history: %s",
+						dmu_log_cycle(), error->message)));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -342,9 +344,9 @@ log_summary(DmuControl *control, const DmuCycleResult *result)
 	const char *message = end_message(control, result->status);
 
 	ereport(LOG,
-			(errmsg_plural("datamart_users cycle %lld: %s, processed %lld of %d datamart user (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
-						   "datamart_users cycle %lld: %s, processed %lld of %d datamart users (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
-						   result->found, (long long) result->cycle_id,
+			(errmsg_plural("%s: %s, processed %lld of %d datamart user (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
+						   "%s: %s, processed %lld of %d datamart users (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",
+						   result->found, dmu_log_cycle(),
 						   dmu_status_name(result->status),
 						   (long long) outcomes[DMU_PROCESSED], result->found,
 						   (long long) outcomes[DMU_FAILED],

@@ -14,6 +14,7 @@
 
 #include "errors.h"
 #include "history.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "since.h"
 #include "transaction.h"
@@ -156,8 +157,8 @@ note(DmuControl *control, bool with_counts, const Fresh *fresh)
 		QueryCancelHoldoffCount = held;
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("datamart_users cycle " INT64_FORMAT ": could not write down how far it is and who waits: %s",
-						control->head.cycle_id, error->message)));
+				 errmsg("%s: could not write down how far it is and who waits: %s",
+						dmu_log_cycle(), error->message)));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

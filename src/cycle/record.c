@@ -13,6 +13,7 @@
 #include "attempts.h"
 #include "errors.h"
 #include "failures.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "settings.h"
 #include "transaction.h"
@@ -106,7 +107,8 @@ write_down(const Record *record, void (*write) (const Record *record),
 		QueryCancelHoldoffCount = held;
 		ereport(WARNING,
 				(errcode(second->sqlerrcode),
-				 errmsg("could not record the %s: %s", what, second->message),
+				 errmsg("%s: could not record the %s: %s",
+						dmu_log_cycle(), what, second->message),
 				 errdetail_internal("%s", detail)));
 	}
 	PG_END_TRY();
@@ -127,8 +129,8 @@ dmu_record_failure(DmuControl *control, int number, int64 dimension_user_id,
 	};
 
 	dmu_error_report(WARNING, error,
-					 psprintf("worker %d: failed to process datamart user " INT64_FORMAT ": ",
-							  number, dimension_user_id));
+					 psprintf("%s: failed to process datamart user " INT64_FORMAT ": ",
+							  dmu_log_worker(number), dimension_user_id));
 	write_down(&record, write_failure,
 			   psprintf("failure of datamart user " INT64_FORMAT,
 						dimension_user_id),

@@ -28,6 +28,7 @@
 #include "explain.h"
 #include "fill.h"
 #include "finish.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "notes.h"
 #include "ownersql.h"
@@ -354,9 +355,10 @@ begin_service(Service *s)
 		dmu_queue_set_phase(control, DMU_PHASE_RUNNING);
 	}
 	ereport(LOG,
-			(errmsg("datamart_users service: started with up to %d workers, looks every %lld ms",
-					control->request.workers,
+			(errmsg("%s: service started with up to %d workers, looks every %lld ms",
+					dmu_log_cycle(), control->request.workers,
 					(long long) control->request.poll),
+			 DMU_LOG_ALONE,
 			 errdetail("The users table is %s.", control->request.users_name)));
 }
 
@@ -415,8 +417,9 @@ log_end(const Service *s)
 	DmuStop		stop = dmu_queue_stop(s->control);
 
 	ereport(LOG,
-			(errmsg("datamart_users service: ended after %lld cycles",
+			(errmsg("%s: service ended after %lld cycles", dmu_log_cycle(),
 					(long long) pg_atomic_read_u64(&s->control->service.cycles)),
+			 DMU_LOG_ALONE,
 			 error->sqlerrcode != 0 ? errdetail_internal("%s", error->message) :
 			 stop <= DMU_STOP_CANCEL ?
 			 errdetail_internal("%s", dmu_queue_stop_reason(s->control)) : 0,
@@ -471,8 +474,8 @@ dmu_service_main(Datum main_arg)
 		dmu_error_catch(error, s->context);
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("datamart_users service: could not write its end into the history: %s",
-						error->message)));
+				 errmsg("%s: service could not write its end into the history: %s",
+						dmu_log_cycle(), error->message)));
 		note_error(s, error);
 	}
 	PG_END_TRY();

@@ -15,6 +15,7 @@
 #include "staff.h"
 
 #include "finish.h"
+#include "log.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -57,8 +58,8 @@ run_short(DmuStaff *staff, const char *detail)
 	if (!staff->warned)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("datamart_users service: goes on with %d workers, of %d that it may have",
-						staff->nworkers, staff->nslots),
+				 errmsg("%s: service goes on with %d workers, of %d that it may have",
+						dmu_log_cycle(), staff->nworkers, staff->nslots),
 				 detail != NULL ? errdetail_internal("%s", detail) : 0,
 				 errhint("You might need to increase max_worker_processes.")));
 	staff->warned = true;

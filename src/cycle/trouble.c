@@ -30,6 +30,7 @@
 #include "explain.h"
 #include "failures.h"
 #include "history.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "transaction.h"
 #include "utils/builtins.h"
@@ -208,9 +209,10 @@ take_back(DmuControl *control)
 
 	if (taken_back > 0)
 		ereport(LOG,
-				(errmsg_plural("datamart_users cycle " INT64_FORMAT ": took back the back-off of %d datamart user",
-							   "datamart_users cycle " INT64_FORMAT ": took back the back-offs of %d datamart users",
-							   taken_back, control->head.cycle_id, taken_back),
+				(errmsg_plural("%s: took back the back-off of %d datamart user",
+							   "%s: took back the back-offs of %d datamart users",
+							   taken_back, dmu_log_cycle(), taken_back),
+				 DMU_LOG_ALONE,
 				 errdetail_plural("It had failed with the error that ended the cycle, SQLSTATE %s, or in a row with it.",
 								  "They had failed with the error that ended the cycle, SQLSTATE %s, or in a row with it.",
 								  taken_back, unpack_sql_state(sqlerrcode))));
@@ -238,8 +240,8 @@ dmu_trouble_settle(DmuControl *control)
 		QueryCancelHoldoffCount = held;
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("datamart_users cycle " INT64_FORMAT ": could not judge its failures: %s",
-						control->head.cycle_id, error->message),
+				 errmsg("%s: could not judge its failures: %s",
+						dmu_log_cycle(), error->message),
 				 errdetail("Every datamart user that failed keeps its back-off."),
 				 errhint("Mend the cause, then call datamart_users_retry().")));
 	}

@@ -20,6 +20,7 @@
 #include "explain.h"
 #include "failures.h"
 #include "launch.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "notes.h"
 #include "ownersql.h"
@@ -153,9 +154,10 @@ handle_cancel(DmuWorker *run, const DmuQueueEntry *entry, int sender)
 	dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
 	dmu_explain_cancel(&run->error, "refresh was canceled", sender);
 	ereport(LOG,
-			(errmsg("worker %d: deferred datamart user " INT64_FORMAT ": %s",
-					run->number, entry->dimension_user_id,
-					run->error.message)));
+			(errmsg("%s: deferred datamart user " INT64_FORMAT ": %s",
+					dmu_log_worker(run->number), entry->dimension_user_id,
+					run->error.message),
+			 DMU_LOG_ALONE));
 	dmu_record_deferral(run->control, entry->dimension_user_id, &run->error,
 						false, true);
 	return true;
@@ -197,8 +199,8 @@ protect(DmuWorker *run)
 	{
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("worker %d: leaves the cycle to the others, because somebody is about to drop the extension",
-						run->number)));
+				 errmsg("%s: leaves the cycle to the others, because somebody is about to drop the extension",
+						dmu_log_worker(run->number))));
 		return false;
 	}
 	return true;
@@ -261,10 +263,11 @@ handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 
 	ereport(LOG,
 			(errmsg(again ?
-					"worker %d: put off datamart user " INT64_FORMAT " to the end of the cycle: %s" :
-					"worker %d: deferred datamart user " INT64_FORMAT ": %s",
-					run->number, entry->dimension_user_id,
-					run->error.message)));
+					"%s: put off datamart user " INT64_FORMAT " to the end of the cycle: %s" :
+					"%s: deferred datamart user " INT64_FORMAT ": %s",
+					dmu_log_worker(run->number), entry->dimension_user_id,
+					run->error.message),
+			 DMU_LOG_ALONE));
 	if (stage == DMU_STAGE_CALL || !again)
 	{
 		dmu_slot_set_state(run->slot, DMU_WORKER_RECORDING);
@@ -420,11 +423,12 @@ take_turn(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 	if (work_on(run, entry, probe) && dmu_log_every_users > 0 &&
 		++run->done % dmu_log_every_users == 0)
 		ereport(LOG,
-				(errmsg_plural("worker %d: processed %lld datamart user (current: datamart user %lld)",
-							   "worker %d: processed %lld datamart users (current: datamart user %lld)",
-							   (unsigned long) run->done, run->number,
+				(errmsg_plural("%s: processed %lld datamart user (current: datamart user %lld)",
+							   "%s: processed %lld datamart users (current: datamart user %lld)",
+							   (unsigned long) run->done, dmu_log_worker(run->number),
 							   (long long) run->done,
-							   (long long) entry->dimension_user_id)));
+							   (long long) entry->dimension_user_id),
+				 DMU_LOG_ALONE));
 	pgstat_report_stat(false);
 	if (run->number == DMU_COORDINATOR)
 		dmu_notes_on_the_way(run->control,
@@ -600,16 +604,18 @@ dmu_worker_end(DmuWorker *run)
 	processed = tally.outcomes[DMU_PROCESSED];
 	if (tally.outcomes[DMU_FAILED] == 0)
 		ereport(LOG,
-				(errmsg_plural("worker %d: completed successfully (%lld datamart user processed)",
-							   "worker %d: completed successfully (%lld datamart users processed)",
-							   (unsigned long) processed, run->number,
-							   processed)));
+				(errmsg_plural("%s: completed successfully (%lld datamart user processed)",
+							   "%s: completed successfully (%lld datamart users processed)",
+							   (unsigned long) processed, dmu_log_worker(run->number),
+							   processed),
+				 DMU_LOG_ALONE));
 	else
 		ereport(LOG,
-				(errmsg_plural("worker %d: completed with failures (%lld datamart user processed, %lld failed)",
-							   "worker %d: completed with failures (%lld datamart users processed, %lld failed)",
-							   (unsigned long) processed, run->number,
-							   processed, (long long) tally.outcomes[DMU_FAILED])));
+				(errmsg_plural("%s: completed with failures (%lld datamart user processed, %lld failed)",
+							   "%s: completed with failures (%lld datamart users processed, %lld failed)",
+							   (unsigned long) processed, dmu_log_worker(run->number),
+							   processed, (long long) tally.outcomes[DMU_FAILED]),
+				 DMU_LOG_ALONE));
 }
 
 void

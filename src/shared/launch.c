@@ -25,6 +25,7 @@
 #include "directory.h"
 #include "errors.h"
 #include "libpq/pqsignal.h"
+#include "log.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -262,6 +263,7 @@ dmu_launch_assume_session(DmuControl *control)
 	RestoreLibraryState(space);
 	RestoreGUCState(space + libraries);
 	error_context_stack = &keep;
+	dmu_log_begin(control);
 	CommitTransactionCommand();
 
 	/* Not the caller's: nobody is to take this process for his. */

@@ -72,32 +72,32 @@ is( $node->safe_psql('w',
 
 $log = log_since($offset);
 like($log,
-	qr/LOG:  datamart_users cycle $cycle: found $found datamart users to process \(prioritised by relevance\)/,
+	qr/LOG:  datamart_users cycle $cycle in database "w": found $found datamart users to process \(prioritised by relevance\)/,
 	'log: found');
 like($log,
-	qr/LOG:  datamart_users cycle $cycle: using 2 workers for datamart users/,
+	qr/LOG:  datamart_users cycle $cycle in database "w": using 2 workers for datamart users/,
 	'log: workers');
 my @progress = $log =~
-  /LOG:  worker (\d): processed (\d+) datamart users? \(current: datamart user \d+\)/g;
+  /LOG:  datamart_users cycle \d+ in database "w", worker (\d): processed (\d+) datamart users? \(current: datamart user \d+\)/g;
 cmp_ok(scalar @progress, '>=', 4, 'log: progress');
 is( scalar(grep { $progress[ 2 * $_ + 1 ] % 10 != 0 } 0 .. $#progress / 2),
 	0, 'log: at every tenth datamart user of a worker');
 like($log,
-	qr/WARNING:  worker [12]: failed to process datamart user $poison: /,
+	qr/WARNING:  datamart_users cycle \d+ in database "w", worker [12]: failed to process datamart user $poison: /,
 	'log: the failure');
 my %completed = $log =~
-  /LOG:  worker (\d): (completed (?:successfully|with failures)) \(\d+ datamart users? processed/g;
+  /LOG:  datamart_users cycle \d+ in database "w", worker (\d): (completed (?:successfully|with failures)) \(\d+ datamart users? processed/g;
 is(join(',', sort keys %completed), '1,2', 'log: the end of each worker');
 is(scalar(grep { $_ eq 'completed with failures' } values %completed),
 	1, 'log: one of them had a failure');
 my $done = 0;
 $done += $_
   for $log =~
-  /LOG:  worker \d: completed [a-z ]+ \((\d+) datamart users? processed/g;
+  /LOG:  datamart_users cycle \d+ in database "w", worker \d: completed [a-z ]+ \((\d+) datamart users? processed/g;
 is($done, $processed, 'log: which adds up');
 like(
 	$log,
-	qr/LOG:  datamart_users cycle $cycle: completed, processed $processed of $found datamart users \(1 failed, 0 skipped, 0 deferred\) with 2 workers in \d+\.\d seconds/,
+	qr/LOG:  datamart_users cycle $cycle in database "w": completed, processed $processed of $found datamart users \(1 failed, 0 skipped, 0 deferred\) with 2 workers in \d+\.\d seconds/,
 	'log: summary');
 
 is( last_cycle(

@@ -63,7 +63,7 @@ open_gate($gate);
 wait_for_sql($node, 'w', q(SELECT count(*) = 1 FROM datamart_users_workers WHERE state = 'recording a failure'), 'the worker waits to write the failure down');
 (undef, $stdout, $stderr) = finish($caller);
 is($stdout, 'completed|2|1', 'the cycle goes on') or diag($stderr);
-like(slurp_file($node->logfile, $offset), qr/WARNING:  could not record the failure of datamart user 1: canceling statement due to lock timeout/, 'the log says so');
+like(slurp_file($node->logfile, $offset), qr/WARNING:  datamart_users cycle \d+ in database "\w+": could not record the failure of datamart user 1: canceling statement due to lock timeout/, 'the log says so');
 $other->quit;
 is($node->safe_psql('w', 'SELECT count(*) FROM datamart_users_failures'), '0', 'nothing is written');
 check_sane($node, 'w', 'a failure that is not written down');

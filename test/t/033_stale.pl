@@ -137,7 +137,7 @@ my $holder = $node->background_psql('w');
 $holder->query_safe('BEGIN; LOCK TABLE datamart_users_seen');
 is(query("SELECT processed FROM datamart_users_run_cycle(1, 1)"), '1', 'a cycle does without it');
 like($stderr, qr/^$/, 'the caller need not know');
-like(slurp_file($node->logfile), qr/WARNING:  datamart_users cycle \d+: could not write down how far it is and who waits: canceling statement due to lock timeout/, 'the log does');
+like(slurp_file($node->logfile), qr/WARNING:  datamart_users cycle \d+ in database "\w+": could not write down how far it is and who waits: canceling statement due to lock timeout/, 'the log does');
 $holder->quit;
 is(run_cycle(0 + 1), '1|0|0|0', 'the next one takes the other');
 

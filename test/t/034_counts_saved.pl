@@ -88,7 +88,7 @@ my $logged = -s $node->logfile;
 my $started = $node->safe_psql('w', 'SELECT extract(epoch FROM started_at)::integer + 10 FROM datamart_users_cycles ORDER BY cycle_id DESC LIMIT 1');
 wait_for_sql($node, 'w', "SELECT clock_timestamp() > to_timestamp($started)", 'it is time to write them down');
 open_gate($gate);
-$node->wait_for_log(qr/WARNING:  datamart_users cycle \d+: could not write down how far it is and who waits: canceling statement due to lock timeout/, $logged);
+$node->wait_for_log(qr/WARNING:  datamart_users cycle \d+ in database "\w+": could not write down how far it is and who waits: canceling statement due to lock timeout/, $logged);
 wait_for_sql($node, 'w', 'SELECT count(*) = 4 FROM dwh.datamartusers', 'the cycle goes on');
 $holder->quit;
 is((finish($client))[1], 'completed', 'and ends');

@@ -68,7 +68,7 @@ is((finish($client))[1], 't', 'until it has ended');
 is($node->safe_psql('w', workers_sql()), '0', 'no process is left');
 is(last_cycle($node, 'w', 'status, found, processed'), 'completed|1|1', 'who was at work is finished');
 is($node->safe_psql('w', 'SELECT count(*) FROM datamart_users_service'), '0', 'nothing to be seen of it');
-like(slurp_file($node->logfile), qr/datamart_users service: ended after 3 cycles\n.*stopped by datamart_users_stop_service\(\), called by /, 'the log tells why');
+like(slurp_file($node->logfile), qr/: service ended after 3 cycles\n.*stopped by datamart_users_stop_service\(\), called by /, 'the log tells why');
 
 # A cancel ends it at once, and what was at work rolls back.
 is($node->safe_psql('w', "SELECT datamart_users_start_service(1, '50 ms')"), 't', 'it starts again');
