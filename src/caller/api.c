@@ -45,7 +45,7 @@ typedef struct QueueResult
 
 int32
 dmu_api_int_arg(FunctionCallInfo fcinfo, int argno, const char *name,
-			int32 max, int32 fallback)
+				int32 max, int32 fallback)
 {
 	int32		value;
 
@@ -64,7 +64,7 @@ dmu_api_int_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 /* More than a century is an error, before it overflows somewhere. */
 int64
 dmu_api_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name,
-				 int64 fallback)
+					 int64 fallback)
 {
 	const Interval *interval;
 	int64		days;
@@ -109,12 +109,12 @@ make_request(FunctionCallInfo fcinfo, const char *function,
 
 	memset(request, 0, sizeof(*request));
 	request->max_users = dmu_api_int_arg(fcinfo, 0, "max_users", DMU_MAX_USERS,
-									 DMU_USERS_BY_SETTINGS);
+										 DMU_USERS_BY_SETTINGS);
 	request->workers =
 		dmu_settings_worker_target(dmu_api_int_arg(fcinfo, 1, "max_workers",
-											   DMU_MAX_WORKERS, 0));
+												   DMU_MAX_WORKERS, 0));
 	request->time_limit = dmu_api_interval_arg(fcinfo, 2, "time_limit",
-										   dmu_cycle_time_limit);
+											   dmu_cycle_time_limit);
 	request->caller_waits = caller_waits;
 	dmu_context_check(function);
 	warehouse = dmu_api_check_warehouse();
@@ -282,7 +282,7 @@ static DmuWarehouse *
 resolve_queue(FunctionCallInfo fcinfo, int *max_users, DmuBacklog *backlog)
 {
 	int			requested = dmu_api_int_arg(fcinfo, 0, "max_users", DMU_MAX_USERS,
-										DMU_USERS_BY_SETTINGS);
+											DMU_USERS_BY_SETTINGS);
 	DmuWarehouse *warehouse = dmu_warehouse_resolve();
 	DmuFailure *failures;
 	int			nfailures;

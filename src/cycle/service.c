@@ -144,6 +144,49 @@ fill_queue(Service *s, DmuQueueEntry *entries, uint32 nentries)
 	}
 }
 
+/* Somebody else's locks: the next look will do. */
+static bool
+may_pass(const DmuError *error)
+{
+	return error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+/* False if it is to look again; an error that stays is raised. */
+static bool
+ask_warehouse(Service *s, MemoryContext context, DmuLook *found,
+			  DmuQueueEntry **entries, uint32 *nentries)
+{
+	DmuControl *control = s->control;
+	DmuError   *error = MemoryContextAlloc(context, sizeof(DmuError));
+	volatile bool asked = false;
+
+	PG_TRY();
+	{
+		dmu_transaction_begin();
+		dmu_allowed_check(control);
+		dmu_transaction_commit(s->context);
+
+		dmu_queues_settle(s->queues);
+		*nentries = dmu_fill_look(&control->request, context, found, entries);
+		asked = true;
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(error, s->context);
+		if (dmu_queue_phase(control) == DMU_PHASE_CREATED || !may_pass(error))
+			dmu_error_raise(error);
+		ereport(LOG,
+				(errmsg("%s: could not look who waits, and will look again: %s",
+						dmu_log_cycle(), error->message),
+				 DMU_LOG_ALONE));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(s->context);
+	return asked;
+}
+
 static void
 look(Service *s)
 {
@@ -153,23 +196,22 @@ look(Service *s)
 												  "datamart_users look",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext last = s->look_context;
+	DmuLook		found;
 	DmuQueueEntry *entries;
 	uint32		nentries;
 	int64		took;
 
 	pgstat_report_activity(STATE_RUNNING, "datamart_users: prioritisation");
-	dmu_transaction_begin();
-	dmu_allowed_check(control);
-	dmu_transaction_commit(s->context);
-
-	dmu_queues_settle(s->queues);
-	nentries = dmu_fill_look(&control->request, context, &s->look, &entries);
-	s->look_context = context;
-	MemoryContextSwitchTo(s->context);
-	fill_queue(s, entries, nentries);
-	pfree(entries);
-	if (last != NULL)
-		MemoryContextDelete(last);
+	if (ask_warehouse(s, context, &found, &entries, &nentries))
+	{
+		s->look = found;
+		s->look_context = context;
+		fill_queue(s, entries, nentries);
+		pfree(entries);
+		context = last;
+	}
+	if (context != NULL)
+		MemoryContextDelete(context);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(false);
 

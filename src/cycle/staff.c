@@ -150,7 +150,7 @@ void
 dmu_staff_wait(DmuStaff *staff)
 {
 	BackgroundWorkerHandle **left =
-		palloc(Max(staff->nslots, 1) * sizeof(BackgroundWorkerHandle *));
+	palloc(Max(staff->nslots, 1) * sizeof(BackgroundWorkerHandle *));
 	int			nleft = 0;
 
 	for (int i = 0; i < staff->nslots; i++)
