@@ -46,25 +46,31 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 				   ('all', NULL, NULL)) AS period (period, period_start, cycle_id)
 		 GROUP BY period.period, period.period_start, period.cycle_id,
 				  f.users_table, f.priority
-	), buckets AS (
-		-- Histograms of all cycles of a day, of a week, and of all of the history.  An
-		-- empty name stands for all priorities, and the beginning of time for
-		-- all days: so the join below is one by equality, and is left out
-		-- where nobody asks for its columns.
-		SELECT period.period, period.period_start, c.users_table,
-			   whose.priority, least(b.upto, p.max_time) AS upto,
-			   sum(b.refreshes) AS refreshes
+	), daily AS (
+		-- Histograms of all cycles of a day.  Those of a week and of all of the
+		-- history are made of these, which are few.
+		SELECT date_trunc('day', c.started_at) AS day, c.users_table, p.priority,
+			   least(b.upto, p.max_time) AS upto, sum(b.refreshes) AS refreshes
 		  FROM @extschema@.datamart_users_cycles c
 		  JOIN @extschema@.datamart_users_cycle_priorities p USING (cycle_id)
-		 CROSS JOIN LATERAL (
-			VALUES ('day', date_trunc('day', c.started_at)),
-				   ('week', date_trunc('week', c.started_at)),
-				   ('all', '-infinity')) AS period (period, period_start)
-		 CROSS JOIN LATERAL (VALUES (p.priority), ('')) AS whose (priority)
 		 CROSS JOIN LATERAL unnest(p.bucket_upto, p.bucket_count) AS b (upto, refreshes)
 		 WHERE c.status <> 'running'
-		 GROUP BY period.period, period.period_start, c.users_table,
-				  whose.priority, least(b.upto, p.max_time)
+		 GROUP BY date_trunc('day', c.started_at), c.users_table, p.priority,
+				  least(b.upto, p.max_time)
+	), buckets AS (
+		-- An empty name stands for all priorities, and the beginning of time for
+		-- all days: so the join below is one by equality, and is left out
+		-- where nobody asks for its columns.
+		SELECT period.period, period.period_start, d.users_table,
+			   whose.priority, d.upto, sum(d.refreshes) AS refreshes
+		  FROM daily d
+		 CROSS JOIN LATERAL (
+			VALUES ('day', d.day),
+				   ('week', date_trunc('week', d.day)),
+				   ('all', '-infinity')) AS period (period, period_start)
+		 CROSS JOIN LATERAL (VALUES (d.priority), ('')) AS whose (priority)
+		 GROUP BY period.period, period.period_start, d.users_table,
+				  whose.priority, d.upto
 	), ranks AS (
 		SELECT b.*,
 			   sum(b.refreshes) OVER (sorted) AS seen,

@@ -142,4 +142,4 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'datamart_users_stale'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_stale(integer) IS 'the datamart users that have been modified the longest, since when, and what they wait for: the queue, their back-off, that for contention, or are parked; NULL = all; needs SELECT on the tables of the warehouse';
+COMMENT ON FUNCTION @extschema@.datamart_users_stale(integer) IS 'the datamart users that have been modified the longest, since when, and what they wait for: the queue, their back-off, that for contention; after all of those the ones that are parked; NULL = all; needs SELECT on the tables of the warehouse';

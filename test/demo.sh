@@ -97,23 +97,6 @@ countries=(
 	"SET datamart_users.procedure = 'dwh.update_datamart_country'"
 )
 
-# With --keep: a script in the workspace that removes what finish() would have.
-explain_how_to_go_on() {
-	local connect="psql -h $PGHOST $database"
-	if [[ $EUID -eq 0 ]]; then
-		connect="runuser -u postgres -- $connect"
-	fi
-	printf '%s\n' '#!/usr/bin/env bash' \
-		"PG_CONFIG=$pg_config . $workspace/tree/test/lib.sh" \
-		"workspace=$workspace" "installed=$installed" finish |
-		as_server_user tee "$workspace/remove" >/dev/null
-	keep_workspace=yes
-
-	say 'The server is still running'
-	note "connect:          $connect"
-	note "stop and remove:  bash $workspace/remove"
-}
-
 prepare_machine
 prepare_workspace
 build_extension
@@ -176,7 +159,7 @@ show 'SELECT dimension_user_id, modified
    WHERE dimension_user_id IN (118, 120)'
 
 if [[ $keep = yes ]]; then
-	explain_how_to_go_on
+	explain_how_to_go_on "$database"
 else
 	say 'Removing the server and the extension'
 fi

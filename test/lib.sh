@@ -430,3 +430,21 @@ build_warehouse() {
 		"SELECT count(*) FROM pg_index WHERE indrelid = 'dwh.facts'::regclass") indexes on each of $(query "$1" \
 		"SELECT count(*) FROM pg_inherits WHERE inhparent = 'dwh.facts'::regclass") partitions"
 }
+
+# explain_how_to_go_on DATABASE: leaves the server running, with a script in the
+# workspace that removes what finish() would have.
+explain_how_to_go_on() {
+	local connect="psql -h $PGHOST $1"
+	if [[ $EUID -eq 0 ]]; then
+		connect="runuser -u postgres -- $connect"
+	fi
+	printf '%s\n' '#!/usr/bin/env bash' \
+		"PG_CONFIG=$pg_config . $workspace/tree/test/lib.sh" \
+		"workspace=$workspace" "installed=$installed" finish |
+		as_server_user tee "$workspace/remove" >/dev/null
+	keep_workspace=yes
+
+	say 'The server is still running'
+	note "connect:          $connect"
+	note "stop and remove:  bash $workspace/remove"
+}

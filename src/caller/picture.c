@@ -209,7 +209,7 @@ draw_caller(DmuCanvas *canvas, const DmuPicture *picture)
 		return;
 	appendStringInfoString(text, "  called by ");
 	if (application)
-		appendStringInfoString(text, dmu_text_line(picture->application_name, 30));
+		appendStringInfo(text, "application %s", dmu_text_line(picture->application_name, 30));
 	if (other_role)
 		appendStringInfo(text, "%slogged in as %s", application ? ", " : "a session ",
 						 dmu_text_line(picture->session_role, 20));
@@ -288,7 +288,7 @@ draw_priorities(DmuCanvas *canvas, const DmuPicture *picture)
 		appendStringInfo(&canvas->text, "  %-10s%11s%11s%9s%11s%12s  ", p->name,
 						 dmu_canvas_number(p->found), dmu_canvas_number(p->processed),
 						 dmu_canvas_number(p->failed), dmu_canvas_duration(average),
-						 dmu_canvas_duration(p->max_usec));
+						 dmu_canvas_duration(p->done > 0 ? p->max_usec : DMU_UNKNOWN));
 		(void) dmu_canvas_bar(canvas, p->processed, p->found, most, PRIORITY_WIDTH);
 		dmu_canvas_end_line(canvas);
 	}

@@ -144,13 +144,21 @@ count_waiter(const Waiter *waiter, int64 age, Waiting *row)
 		row->overdue++;
 }
 
+/* With days, as a person would say it, and no fractions of a second. */
+static Datum
+age_datum(int64 usec)
+{
+	return DirectFunctionCall1(interval_justify_hours,
+							   dmu_interval(usec / USECS_PER_SEC * USECS_PER_SEC));
+}
+
 /* The smallest one that "part" of all do not exceed; they are in order. */
 static Datum
 percentile(const int64 *ages, int64 nages, double part)
 {
 	int64		position = (int64) (part * nages + 0.999999) - 1;
 
-	return dmu_interval(ages[Min(Max(position, 0), nages - 1)]);
+	return age_datum(ages[Min(Max(position, 0), nages - 1)]);
 }
 
 /* "ages" are nages microseconds. */
@@ -179,7 +187,7 @@ put_waiting(ReturnSetInfo *rsinfo, const char *users_name, DmuPriority priority,
 		values[9] = percentile(ages, nages, 0.95);
 	}
 	nulls[7] = nulls[8] = nulls[9] = nages == 0;
-	values[10] = dmu_interval(objective * USECS_PER_SEC);
+	values[10] = age_datum(objective * USECS_PER_SEC);
 	values[11] = Int64GetDatum(row->overdue);
 	nulls[10] = nulls[11] = objective == 0;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
@@ -220,13 +228,24 @@ datamart_users_get_backlog(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Who has waited longest comes first, who was not seen yet last. */
+static bool
+is_parked(const Waiter *waiter)
+{
+	return waiter->held != NULL && waiter->held->parked;
+}
+
+/*
+ * Who has waited longest comes first, who was not seen yet last.  Those who
+ * are parked come after all that really wait, for years as they may be there.
+ */
 static int
 compare_waiters(const void *a, const void *b)
 {
 	const Waiter *left = (const Waiter *) a;
 	const Waiter *right = (const Waiter *) b;
 
+	if (is_parked(left) != is_parked(right))
+		return is_parked(left) ? 1 : -1;
 	if (left->since != right->since)
 		return left->since < right->since ? -1 : 1;
 	if (left->priority != right->priority)
@@ -242,15 +261,15 @@ put_waiter(ReturnSetInfo *rsinfo, const Waiter *waiter, TimestampTz now)
 	bool		nulls[6] = {false};
 
 	if (waiter->held != NULL)
-		waits_for = waiter->held->parked ? "parked" :
+		waits_for = is_parked(waiter) ? "parked" :
 			waiter->held->contention ? "contention" : "back-off";
 	values[0] = Int64GetDatum(waiter->dimension_user_id);
 	values[1] = CStringGetTextDatum(dmu_priority_name(waiter->priority));
 	values[2] = TimestampTzGetDatum(waiter->since);
-	values[3] = dmu_interval(age_of(waiter, now));
+	values[3] = age_datum(age_of(waiter, now));
 	nulls[2] = nulls[3] = TIMESTAMP_IS_NOEND(waiter->since);
 	values[4] = CStringGetTextDatum(waits_for);
-	nulls[5] = waiter->held == NULL || waiter->held->parked;
+	nulls[5] = waiter->held == NULL || is_parked(waiter);
 	values[5] = TimestampTzGetDatum(nulls[5] ? 0 : waiter->held->next_attempt_at);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }

@@ -47,6 +47,7 @@ add_to_queue(const DmuQueueRow *row, void *arg)
 	entry->turn = DMU_TURN_FIRST;
 	entry->fresh = false;
 	entry->dimension_user_id = row->dimension_user_id;
+	entry->actions = (uint32) Min(row->action_count, PG_UINT32_MAX);
 	entry->priority = dmu_priority_of(row->recency_class, row->activity_class);
 	entry->has_failure = dmu_failures_find(filling->failures,
 										   filling->nfailures,

@@ -253,16 +253,24 @@ make_result(DmuControl *control, int put_off, DmuCycleResult *result)
 }
 
 /*
- * What the history tells of an error that ended the cycle, or of who canceled
- * it; NULL if nothing did.
+ * What the history tells of an error or a limit that ended the cycle, or of
+ * who canceled it; NULL if nothing did.
  */
 static const char *
-end_message(DmuControl *control, DmuStatus status)
+end_message(DmuControl *control, const DmuCycleResult *result)
 {
 	const DmuError *error = &control->error;
 
-	if (status == DMU_STATUS_CANCELLED)
+	if (result->status == DMU_STATUS_CANCELLED)
 		return dmu_queue_stop_reason(control);
+	if (result->status == DMU_STATUS_TIME_LIMIT)
+		return psprintf("time limit of %g s reached %s",
+						control->request.time_limit / 1000.0,
+						dmu_queue_phase(control) < DMU_PHASE_QUEUED ?
+						"before the queue was filled" :
+						psprintf("with " INT64_FORMAT " of %d datamart users still to do",
+								 control->found - dmu_tally_done(&result->total),
+								 control->found));
 	if (error->sqlerrcode == 0 || dmu_failure_texts)
 		return error->sqlerrcode == 0 ? NULL : error->message;
 	return psprintf("SQLSTATE %s, its text is not kept",
@@ -290,7 +298,7 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	end.max_users = control->max_users;
 	end.prioritisation_usec = control->queued_at != 0 ?
 		control->queued_at - control->started_at : -1;
-	end.message = end_message(control, result->status);
+	end.message = end_message(control, result);
 	end.sqlerrcode = control->error.sqlerrcode;
 	end.found_by_priority = control->found_by_priority;
 	end.by_priority = tallies;
@@ -341,7 +349,7 @@ log_summary(DmuControl *control, const DmuCycleResult *result)
 	const int64 *outcomes = result->total.outcomes;
 	char	   *workers = psprintf(ngettext("%d worker", "%d workers", result->workers),
 								   result->workers);
-	const char *message = end_message(control, result->status);
+	const char *message = end_message(control, result);
 
 	ereport(LOG,
 			(errmsg_plural("%s: %s, processed %lld of %d datamart user (%lld failed, %lld skipped, %lld deferred) with %s in %.1f seconds",

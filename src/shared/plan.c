@@ -23,6 +23,7 @@
 
 #include "compat.h"
 #include "executor/executor.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
@@ -229,6 +230,9 @@ plan_query(const DmuPlan *plan, const Query *query, bool parallel,
 								  parallel ? CURSOR_OPT_PARALLEL_OK : 0,
 								  plan->params);
 	AtEOXact_GUC(false, nest_level);
+
+	/* Compiling would take longer than the whole query of a usual backlog. */
+	statement->jitFlags = PGJIT_NONE;
 	return statement;
 }
 

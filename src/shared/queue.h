@@ -226,7 +226,10 @@ typedef struct DmuQueueEntry
 								 * rest */
 	bool		fresh;			/* processed or skipped; the same, and the
 								 * coordinator when it has written that down */
+	uint32		actions;		/* facts, or as many as fit; coordinator */
 } DmuQueueEntry;
+
+StaticAssertDecl(sizeof(DmuQueueEntry) == 16, "an entry of the queue has 16 bytes");
 
 /* What is still to be done for a datamart user whose first turn is over. */
 typedef enum DmuTurn

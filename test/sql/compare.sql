@@ -43,8 +43,7 @@ INSERT INTO datamart_users_cycle_priorities
 	(cycle_id, priority, found, processed, failed, skipped, deferred, total_time, max_time) VALUES
 	(41, 'critical', 5000, 700, 0, 0, 0, '00:01:00', '00:00:01');
 
-SELECT measure, unit, round(value::numeric, 2) AS value, cycles, round(median::numeric, 2) AS median,
-	   round(low::numeric, 2) AS low, round(high::numeric, 2) AS high, unusual
+SELECT measure, unit, value, cycles, median, low, high, unusual
   FROM datamart_users_cycle_comparison WHERE cycle_id = 44;
 SELECT cycle_id, string_agg(measure, ', ') AS unusual FROM datamart_users_cycle_comparison WHERE unusual GROUP BY cycle_id ORDER BY cycle_id;
 -- Too few to say, none to say, none at all.
@@ -97,13 +96,14 @@ CREATE FUNCTION pg_temp.cycles(looks text) RETURNS void LANGUAGE sql AS $$
 	TRUNCATE datamart_users_cycles CASCADE;
 	INSERT INTO datamart_users_cycles (status, role_name, started_at, finished_at, backlog, found, processed, failed, skipped, deferred, users_oid, users_table)
 	SELECT look[5], 'etl', now() - look[1]::interval, CASE WHEN look[5] <> 'running' THEN now() - look[1]::interval + interval '1 min' END,
-		   nullif(look[2], '-')::bigint, 0, nullif(look[3], '-')::integer, 0, nullif(look[4], '-')::integer, 0, 1, 'dwh.dimension_users'
+		   nullif(look[2], '-')::bigint, nullif(look[3], '-')::integer + nullif(look[4], '-')::integer,
+		   nullif(look[3], '-')::integer, 0, nullif(look[4], '-')::integer, 0, 1, 'dwh.dimension_users'
 	  FROM regexp_split_to_table(looks, '\s*;\s*') WITH ORDINALITY AS t (line, n), LATERAL (SELECT regexp_split_to_array(line, '\s*,\s*') AS look) AS l
 	 ORDER BY n
 $$;
 CREATE TEMPORARY VIEW drain AS
-SELECT period, looks, date_trunc('minute', now() - looked_at) AS ago, backlog, inflow, outflow, difference, inflow_per_hour AS in_hour, outflow_per_hour AS out_hour, drained_in, estimate
-  FROM datamart_users_drain ORDER BY array_position('{hour,day,week}', period);
+SELECT period, looks, date_trunc('minute', now() - looked_at) AS ago, backlog, inflow, outflow, difference, failing, inflow_per_hour AS in_hour, outflow_per_hour AS out_hour, date_trunc('minute', now() - drained_at) AS drained_ago, drained_in, estimate
+  FROM datamart_users_drain;
 
 -- ago, backlog, processed, skipped, status
 SELECT pg_temp.cycles('10 min, 500, 100, 0, completed');
@@ -129,6 +129,33 @@ TABLE drain;
 -- far as it is known.
 SELECT pg_temp.cycles('90 min, 2000, 500, 0, aborted; 80 min, -, -, -, aborted; 70 min, -, -, -, failed; 30 min, 1500, 500, 0, completed; 1 min, 1000, 200, 0, running');
 TABLE drain;
+-- Bursts that are drained in between: what is left of them is no rate.
+SELECT pg_temp.cycles('5 hours, 100, 100, 0, completed; 3 hours, 900, 900, 0, completed; 30 min, 700, 500, 0, completed; 10 min, 600, 500, 0, completed');
+TABLE drain;
+-- Not so while more come than go, look after look.
+SELECT pg_temp.cycles('5 hours, 100, 100, 0, completed; 3 hours, 900, 900, 0, completed; 30 min, 700, 500, 0, completed; 10 min, 800, 500, 0, completed');
+SELECT period, backlog, difference, drained_ago, drained_in, estimate FROM drain;
+SELECT pg_temp.cycles('5 hours, 100, 100, 0, completed; 3 hours, 900, 900, 0, completed; 30 min, 700, 500, 0, completed; 10 min, 600, 500, 0, completed');
+-- A queue that the limit did not cut short was everybody that could be taken,
+-- unless the cycle did not come to its end.
+UPDATE datamart_users_cycles SET found = 500, max_users = 501 WHERE backlog = 600;
+SELECT period, backlog, failing, drained_ago, estimate FROM drain;
+UPDATE datamart_users_cycles SET max_users = 500 WHERE backlog = 600;
+SELECT period, backlog, failing, drained_ago, estimate FROM drain;
+UPDATE datamart_users_cycles SET max_users = 501, processed = 499 WHERE backlog = 600;
+SELECT period, backlog, failing, drained_ago, estimate FROM drain;
+-- Who fails is not drained by any rate, unless parked.
+SELECT pg_temp.cycles('50 min, 2000, 1000, 0, completed; 5 min, 1012, 1000, 0, completed');
+TABLE drain;
+INSERT INTO datamart_users_failures
+SELECT i, 1, now(), now(), now(), 'P0001', 'bad data', NULL, 1, CASE WHEN i <= 12 THEN 1 ELSE 2 END, CASE WHEN i <= 12 THEN 'dwh.dimension_users' ELSE 'dwh.dimension_countries' END
+  FROM generate_series(1, 20) AS i;
+INSERT INTO datamart_users_contention
+SELECT i, 1, now(), now(), now(), '40001', 'collided', 1, 1, 'dwh.dimension_users' FROM generate_series(12, 12) AS i;
+TABLE drain;
+INSERT INTO datamart_users_parked VALUES (12, 'known', now(), 'etl', 1, 'dwh.dimension_users');
+TABLE drain;
+TRUNCATE datamart_users_failures, datamart_users_contention, datamart_users_parked;
 -- So slowly that it is no interval any more.
 SELECT pg_temp.cycles('6 days, 9000000000, 1, 0, completed; 1 min, 8999999999, 0, 0, completed');
 TABLE drain;

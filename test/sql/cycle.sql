@@ -245,7 +245,9 @@ UPDATE dwh.dimension_users SET modified = dimension_user_id <= 3;
 SELECT status, found, processed FROM datamart_users_run_cycle(time_limit => '1 mon');
 UPDATE dwh.dimension_users SET modified = dimension_user_id <= 3;
 SELECT status, found, processed FROM datamart_users_run_cycle(time_limit => '1 day -1 h');
-SELECT status, time_limit
+SELECT status, time_limit,
+	   message = format('time limit of %s s reached with %s of %s datamart users still to do',
+						extract(epoch FROM time_limit)::double precision, found - processed, found) AS told
   FROM datamart_users_cycles
  WHERE time_limit >= '0.1s'
  ORDER BY cycle_id;

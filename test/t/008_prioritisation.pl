@@ -282,6 +282,22 @@ SQL
 	cmp_ok(rows_read(@plans), '<=', FACTS + NODES * (FACTS + USERS), 'and it is not quadratic');
 }
 
+# Nothing is compiled for it, however much it is expected to cost.
+{
+	my ($database, @warehouse) = make_warehouse('plain', 1);
+	my ($stdout, $stderr) = ('', '');
+
+	add_facts($database, $warehouse[0]);
+	$node->safe_psql($database, "UPDATE $warehouse[1] SET modified = true");
+	$node->psql($database,
+		"$explain SET jit = on; SET jit_above_cost = 0; SELECT count(*) FROM datamart_users_queue()",
+		stdout => \$stdout, stderr => \$stderr, on_error_stop => 1);
+	my @plans = grep { /AS action_count/ } $stderr =~ /plan:\n(\{.*?^\})/msg;
+
+	is(scalar(@plans), 1, 'a queue is one query over the facts');
+	unlike($plans[0], qr/"JIT"/, 'which is not compiled');
+}
+
 # Where nobody waits, the facts are left alone.
 {
 	my ($database, @warehouse) = make_warehouse('plain', 1);

@@ -74,7 +74,7 @@ sub end
 begin(sql => [ 'SET ROLE job', $run ]);
 $pid = backend_pid($node, 'nightly load');
 is(last_row('role_name, session_role, application_name, caller_pid = ' . $pid), 'job|etl|nightly load|t', 'who started it');
-like(sql('SELECT datamart_users_report()'), qr/^  called by nightly load, logged in as etl$/m, 'the report says so');
+like(sql('SELECT datamart_users_report()'), qr/^  called by application nightly load, logged in as etl$/m, 'the report says so');
 end();
 is($stdout, 'completed|6|0|0', 'it completes');
 is(last_row('message IS NULL, session_role'), 't|etl', 'of a plain end there is nothing to say');

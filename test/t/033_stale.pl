@@ -92,7 +92,7 @@ is(stale("date_trunc('minute', age)", 'NULL'), join(' ', map { "$_/01:00:00" } 2
 
 # Whoever is parked waits for that.
 $node->safe_psql('w', "SELECT datamart_users_park(3, 'known')");
-is(stale('waits_for, held_until IS NOT NULL', 2), '2/back-off/t 3/parked/f', 'one is parked');
+is(stale('waits_for, held_until IS NOT NULL', 'NULL'), '2/back-off/t 5/queue/f 6/queue/f 3/parked/f', 'one is parked, and comes after all who wait');
 $node->safe_psql('w', 'SELECT datamart_users_retry(3)');
 $node->safe_psql('w', "UPDATE datamart_users_contention SET next_attempt_at = now() + interval '1 day'");
 

@@ -204,7 +204,7 @@ like(
 	$node->safe_psql('w', 'SELECT datamart_users_report()'),
 	qr/\ACycle 1: working since [\d.]+ m?s
   started [\d :+-]+ by \w+
-  called by caller
+  called by application caller
   users table dwh.dimension_users
   asked for 2 workers
 
@@ -248,7 +248,8 @@ metrics_are(
 		'drain_backlog{period="day"}' => 1,
 		'drain_inflow{period="day"}' => 0,
 		'drain_outflow{period="day"}' => 0,
-		'drain_drained_in_seconds{period="day"}' => 'NaN',
+		'drain_failing{period="day"}' => 1,
+		'drain_drained_in_seconds{period="day"}' => 0,
 		'last_cycle_priority_found{priority="critical"}' => 5,
 		'last_cycle_priority_processed{priority="critical"}' => 4,
 		'today_cycles' => 1,
