@@ -229,6 +229,11 @@ final_status(DmuControl *control, const DmuTally *total, int put_off)
 			return DMU_STATUS_FAILED;
 		case DMU_STOP_CANCEL:
 		case DMU_STOP_TIME_LIMIT:
+			/* To a service it means that it is to begin nobody any more. */
+			if (control->request.poll > 0 &&
+				dmu_queue_stop(control) == DMU_STOP_TIME_LIMIT)
+				return DMU_STATUS_COMPLETED;
+
 			/* It may have come when everything was done. */
 			if (dmu_queue_phase(control) >= DMU_PHASE_QUEUED &&
 				dmu_tally_done(total) - put_off == control->found)
