@@ -56,6 +56,7 @@ struct DmuWorker
 	DmuSlot    *slot;
 	int			number;
 	int64		done;			/* datamart users */
+	int64		announced;		/* the cycle, of a service */
 	MemoryContext context;		/* reset after each of them */
 	DmuWarehouse *warehouse;
 	DmuRefresher *refresher;
@@ -475,6 +476,16 @@ dmu_worker_first_turn(DmuWorker *run)
 	end_turns(run, old_context);
 }
 
+/* The next cycle has begun. */
+static void
+announce(DmuWorker *run)
+{
+	if (run->announced == run->control->head.cycle_id)
+		return;
+	run->announced = run->control->head.cycle_id;
+	dmu_launch_announce(run->control, run->number);
+}
+
 bool
 dmu_worker_take(DmuWorker *run, DmuQueue *queue)
 {
@@ -482,6 +493,7 @@ dmu_worker_take(DmuWorker *run, DmuQueue *queue)
 	bool		probe = dmu_trouble_wants_probe(run->control);
 	DmuQueueEntry *entry = NULL;
 
+	announce(run);
 	if (may_go_on(run))
 		entry = dmu_queue_claim(queue, probe);
 	if (entry != NULL)
@@ -497,6 +509,7 @@ dmu_worker_take_again(DmuWorker *run, DmuQueueEntry *entries, uint32 nentries,
 	MemoryContext old_context = begin_turns(run);
 	DmuQueueEntry *entry = NULL;
 
+	announce(run);
 	if (may_go_on(run))
 		entry = dmu_queue_next_again(entries, nentries, position);
 	if (entry != NULL)
@@ -577,6 +590,7 @@ serve(DmuWorker *run)
 		if (entry != NULL)
 		{
 			rests_since = 0;
+			announce(run);
 			take_turn(run, entry, probe);
 			continue;
 		}

@@ -284,7 +284,7 @@ dmu_launch_announce(DmuControl *control, int number)
 {
 	char		name[NAMEDATALEN];
 
-	if (control->request.poll > 0)
+	if (control->request.poll > 0 && control->head.cycle_id == 0)
 		snprintf(name, sizeof(name), "datamart_users service worker %d", number);
 	else
 		snprintf(name, sizeof(name),

@@ -59,7 +59,10 @@ extern DmuControl *dmu_launch_attach(Datum main_arg, int *number);
  */
 extern void dmu_launch_assume_session(DmuControl *control);
 
-/* Shows cycle, or service, and worker number as application_name. */
+/*
+ * Shows cycle and worker number as application_name; or that it belongs to a
+ * service, which is at no cycle.
+ */
 extern void dmu_launch_announce(DmuControl *control, int number);
 
 /*
