@@ -315,18 +315,22 @@ see_to_workers(Service *s)
 
 /*
  * Whoever has locked the database waits for all its sessions to end, but for
- * five seconds only.
+ * five seconds only; and whoever wants to drop the extension, for all cycles.
  */
 static void
 give_way(Service *s)
 {
+	const char *reason = NULL;
+
 	if (!passed(s->gave_way, DMU_GIVE_WAY))
 		return;
 	s->gave_way = GetCurrentTimestamp();
-	if (dmu_allowed_in_database())
-		return;
-	dmu_queue_end_service(s->control,
-						  "gave way to somebody who is about to drop, rename, move or copy the database");
+	if (!dmu_allowed_in_database())
+		reason = "gave way to somebody who is about to drop, rename, move or copy the database";
+	else if (dmu_owner_is_wanted())
+		reason = "gave way to somebody who is about to drop or alter the extension";
+	if (reason != NULL)
+		dmu_queue_end_service(s->control, reason);
 }
 
 static void

@@ -311,6 +311,12 @@ dmu_owner_is_protected(void)
 }
 
 bool
+dmu_owner_is_wanted(void)
+{
+	return extension_tag_set && LockWaiterCount(&extension_tag) > 0;
+}
+
+bool
 dmu_owner_try_protect(void)
 {
 	/*

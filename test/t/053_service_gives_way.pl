@@ -90,6 +90,15 @@ $node->wait_for_log(qr/was dropped/, $logged);
 pass('so does one that is dropped');
 $node->safe_psql('w', 'CREATE EXTENSION datamart_users');
 
+# Nor does a busy one keep it.
+$node->safe_psql('w', 'INSERT INTO dwh.dimension_users SELECT generate_series(1000, 60000)');
+is($node->safe_psql('w', "SELECT datamart_users_start_service(1, '50 ms')"), 't', 'a busy one');
+wait_for_sql($node, 'w', 'SELECT done > 10 FROM datamart_users_progress', 'it works');
+$node->safe_psql('w', "SET lock_timeout = '10s'; DROP EXTENSION datamart_users");
+wait_for_idle($node);
+cmp_ok($node->safe_psql('w', 'SELECT count(*) FROM dwh.dimension_users WHERE modified'), '>', 0, 'gives way in the midst of its work');
+$node->safe_psql('w', 'DELETE FROM dwh.dimension_users WHERE dimension_user_id > 2; CREATE EXTENSION datamart_users');
+
 # The database: nobody has to ask the service to go, however seldom it looks.
 start_service(poll => '1 h');
 $node->safe_psql('postgres', 'ALTER DATABASE w RENAME TO v');
@@ -102,7 +111,7 @@ pass('be copied');
 
 # A busy one.
 $node->safe_psql('w', <<'SQL');
-INSERT INTO dwh.dimension_users SELECT generate_series(1000, 60000);
+INSERT INTO dwh.dimension_users SELECT generate_series(100000, 160000);
 SQL
 is($node->safe_psql('w', "SELECT datamart_users_start_service(1, '50 ms')"), 't', 'a busy one');
 wait_for_sql($node, 'w', 'SELECT done > 10 FROM datamart_users_progress', 'it works');
