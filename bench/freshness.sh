@@ -117,6 +117,7 @@ settings="-c datamart_users.procedure=$procedure -c datamart_users.progress_inte
 run_service() {
 	PGOPTIONS=$settings query "$database" "SELECT datamart_users_start_service($workers, '$poll ms')" >/dev/null
 	sleep "$seconds"
+	sql "$database" -c 'SELECT state, workers, cycles, looks, last_look_time FROM datamart_users_service'
 	query "$database" 'SELECT datamart_users_stop_service()' >/dev/null
 }
 
