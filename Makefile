@@ -82,6 +82,10 @@ lint:
 	clang-tidy --quiet --warnings-as-errors='*' $(filter %.c,$(SOURCES)) -- $(CPPFLAGS) -std=gnu11
 	shellcheck -x $(SCRIPTS)
 
+# Into doc/reference.md, with a server of its own.
+reference:
+	bash $(here)/test/reference.sh
+
 demo:
 	bash $(here)/test/demo.sh
 
@@ -93,4 +97,4 @@ dist:
 coverage:
 	bash $(here)/test/coverage.sh
 
-.PHONY: format check-format lint demo dist coverage
+.PHONY: format check-format lint reference demo dist coverage

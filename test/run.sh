@@ -11,7 +11,8 @@
 #	NAME			only the tests of that name: that of the file, without
 #					directory and suffix
 #
-# PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config selects another major.
+# PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config selects another major; a folder
+# in DATAMART_USERS_LOGS gets the logs of all servers.
 #
 # A file is a test: test/sql/*.sql, test/isolation/specs/*.spec, test/t/*.pl.  The
 # last line says how many passed and failed; the exit status is 0 if all
@@ -65,6 +66,16 @@ installcheck() {
 	make_extension installcheck REGRESS= ISOLATION= TAP_TESTS= "$@" 2>&1
 }
 
+# keep_logs NAME: those of the servers that a test has started.
+keep_logs() {
+	local log
+	for log in tmp_check/log/*.log; do
+		if [[ -n ${DATAMART_USERS_LOGS:-} && -e $log ]]; then
+			as_root cp "$log" "$DATAMART_USERS_LOGS/$1-${log##*/}"
+		fi
+	done
+}
+
 # run_compared TITLE VARIABLE DIFFS: "tests" in a run of pg_regress or of the
 # isolation tester, which compare what a test prints with what it should.
 run_compared() {
@@ -95,6 +106,7 @@ run_tap() {
 			failed=$((failed + 1))
 			tail -n 50 "tmp_check/log/regress_log_$name" 2>/dev/null || true
 		fi
+		keep_logs "$name"
 	done
 }
 
@@ -114,6 +126,10 @@ fi
 if select_tests tap .pl test/t; then
 	borrow_program prometheus-postgres-exporter
 	run_tap
+fi
+
+if [[ -n ${DATAMART_USERS_LOGS:-} ]]; then
+	as_root cp "$workspace/server.log" "$DATAMART_USERS_LOGS"
 fi
 
 printf '\n%s passed, %s failed\n' "$passed" "$failed"

@@ -120,6 +120,18 @@ SKIP:
 	is($control, $template, 'debian/control is what pg_buildext makes of its template');
 }
 
+# The workflow has no step but the scripts that are here.
+SKIP:
+{
+	my $workflow = "$source/.github/workflows/ci.yml";
+
+	skip 'a release comes without its workflow', 2 unless -e $workflow;
+	my @runs = slurp_file($workflow) =~ /^ *(?:- )?run: *(.*)$/mg;
+	my @others = grep { !/^bash (test\/\w+\.sh)( [-\w \${}.]+)?$/ || !-f "$source/$1" } @runs;
+	is("@others", '', 'what the workflow runs is here');
+	cmp_ok(scalar @runs, '>', 4, 'all of it');
+}
+
 # Links between the pages, and from them to what is here.
 for my $page (@pages)
 {
