@@ -30,12 +30,7 @@ GRANT SELECT ON
 	@extschema@.datamart_users_backlog
 TO pg_monitor;
 
--- A view checks the rights on functions of whoever reads it.
 GRANT EXECUTE ON FUNCTION
-	@extschema@.datamart_users_get_progress,
-	@extschema@.datamart_users_get_workers,
-	@extschema@.datamart_users_get_service,
-	@extschema@.datamart_users_get_backlog,
 	@extschema@.datamart_users_stale,
 	@extschema@.datamart_users_check,
 	@extschema@.datamart_users_report

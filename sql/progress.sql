@@ -1,53 +1,63 @@
 --
 -- What goes on now: the running cycles, their workers, and what waits.
 --
-CREATE FUNCTION @extschema@.datamart_users_get_progress(
-	OUT cycle_id bigint,
-	OUT users_table text,
-	OUT role_name name,
-	OUT phase text,
-	OUT started_at timestamptz,
-	OUT elapsed interval,
-	OUT backlog bigint,
-	OUT found integer,
-	OUT done integer,
-	OUT processed integer,
-	OUT failed integer,
-	OUT skipped integer,
-	OUT deferred integer,
-	OUT workers integer,
-	OUT percent numeric,
-	OUT users_per_second numeric,
-	OUT time_left interval)
-RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'datamart_users_get_progress'
-LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1;
+-- Views over foreign tables, and not over functions: a function behind a view
+-- would have to be granted, too, to whoever is to read the view.
+--
+CREATE FUNCTION @extschema@.datamart_users_source_handler() RETURNS fdw_handler
+AS 'MODULE_PATHNAME', 'datamart_users_source_handler'
+LANGUAGE C STRICT;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_get_progress() IS 'see the view datamart_users_progress';
+COMMENT ON FUNCTION @extschema@.datamart_users_source_handler() IS 'of the foreign data wrapper datamart_users';
 
-CREATE VIEW @extschema@.datamart_users_progress AS SELECT * FROM @extschema@.datamart_users_get_progress();
+CREATE FOREIGN DATA WRAPPER datamart_users HANDLER @extschema@.datamart_users_source_handler;
+COMMENT ON FOREIGN DATA WRAPPER datamart_users IS 'rows for views of the extension datamart_users, which C code makes';
+CREATE SERVER datamart_users FOREIGN DATA WRAPPER datamart_users;
+COMMENT ON SERVER datamart_users IS 'this database: what is behind views of the extension datamart_users';
+
+CREATE FOREIGN TABLE @extschema@.datamart_users_progress_source (
+	cycle_id bigint,
+	users_table text,
+	role_name name,
+	phase text,
+	started_at timestamptz,
+	elapsed interval,
+	backlog bigint,
+	found integer,
+	done integer,
+	processed integer,
+	failed integer,
+	skipped integer,
+	deferred integer,
+	workers integer,
+	percent numeric,
+	users_per_second numeric,
+	time_left interval)
+SERVER datamart_users OPTIONS (source 'progress');
+
+COMMENT ON FOREIGN TABLE @extschema@.datamart_users_progress_source IS 'see the view datamart_users_progress';
+
+CREATE VIEW @extschema@.datamart_users_progress AS SELECT * FROM @extschema@.datamart_users_progress_source;
 
 COMMENT ON VIEW @extschema@.datamart_users_progress IS 'the running cycles of this database, one for each datamart; empty when none runs';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.users_table IS 'the datamart: its users table, as it was named when the cycle began';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.phase IS 'prioritising, working, or stopping';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.users_per_second IS 'over the last ten seconds, or over all if nothing was done in them';
 
-CREATE FUNCTION @extschema@.datamart_users_get_workers(
-	OUT cycle_id bigint,
-	OUT users_table text,
-	OUT worker integer,
-	OUT pid integer,
-	OUT state text,
-	OUT dimension_user_id bigint,
-	OUT priority text,
-	OUT since timestamptz,
-	OUT processed bigint,
-	OUT failed bigint)
-RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'datamart_users_get_workers'
-LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 4;
+CREATE FOREIGN TABLE @extschema@.datamart_users_workers_source (
+	cycle_id bigint,
+	users_table text,
+	worker integer,
+	pid integer,
+	state text,
+	dimension_user_id bigint,
+	priority text,
+	since timestamptz,
+	processed bigint,
+	failed bigint)
+SERVER datamart_users OPTIONS (source 'workers');
 
-COMMENT ON FUNCTION @extschema@.datamart_users_get_workers() IS 'see the view datamart_users_workers';
+COMMENT ON FOREIGN TABLE @extschema@.datamart_users_workers_source IS 'see the view datamart_users_workers';
 
 -- What a process waits for, and what another one does, pg_stat_get_activity()
 -- tells with the rights of whoever reads the view.  For whom it waits everybody
@@ -62,7 +72,7 @@ CREATE VIEW @extschema@.datamart_users_workers AS
 		   CASE blocking.pids[1] WHEN 0 THEN 'prepared transaction' ELSE b.state END AS blocking_state,
 		   b.xact_start AS blocking_since,
 		   b.query AS blocking_query
-	  FROM @extschema@.datamart_users_get_workers() AS w
+	  FROM @extschema@.datamart_users_workers_source AS w
 	  LEFT JOIN LATERAL pg_stat_get_activity(w.pid) AS a ON true
 	  LEFT JOIN LATERAL (
 		SELECT nullif(pg_blocking_pids(w.pid), '{}') AS pids
@@ -81,24 +91,22 @@ COMMENT ON COLUMN @extschema@.datamart_users_workers.blocking_state IS 'what it 
 COMMENT ON COLUMN @extschema@.datamart_users_workers.blocking_since IS 'when its transaction began, likewise';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.blocking_query IS 'its latest statement, likewise';
 
-CREATE FUNCTION @extschema@.datamart_users_get_backlog(
-	OUT users_table text,
-	OUT priority text,
-	OUT waiting bigint,
-	OUT held bigint,
-	OUT held_until timestamptz,
-	OUT oldest_action_at timestamptz,
-	OUT parked bigint,
-	OUT oldest_age interval,
-	OUT p50_age interval,
-	OUT p95_age interval,
-	OUT objective interval,
-	OUT overdue bigint)
-RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'datamart_users_get_backlog'
-LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 6;
+CREATE FOREIGN TABLE @extschema@.datamart_users_backlog_source (
+	users_table text,
+	priority text,
+	waiting bigint,
+	held bigint,
+	held_until timestamptz,
+	oldest_action_at timestamptz,
+	parked bigint,
+	oldest_age interval,
+	p50_age interval,
+	p95_age interval,
+	objective interval,
+	overdue bigint)
+SERVER datamart_users OPTIONS (source 'backlog');
 
-COMMENT ON FUNCTION @extschema@.datamart_users_get_backlog() IS 'see the view datamart_users_backlog';
+COMMENT ON FOREIGN TABLE @extschema@.datamart_users_backlog_source IS 'see the view datamart_users_backlog';
 
 CREATE VIEW @extschema@.datamart_users_backlog AS
 	SELECT users_table,
@@ -114,7 +122,7 @@ CREATE VIEW @extschema@.datamart_users_backlog AS
 		   p95_age,
 		   objective,
 		   overdue
-	  FROM @extschema@.datamart_users_get_backlog();
+	  FROM @extschema@.datamart_users_backlog_source;
 
 COMMENT ON VIEW @extschema@.datamart_users_backlog IS 'the modified datamart users of the datamart of the current settings by priority; needs SELECT on the tables of the warehouse';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.users_table IS 'the datamart: its users table';

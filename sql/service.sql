@@ -17,27 +17,25 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.datamart_users_stop_service(interval) IS 'ends the service of the datamart of the current settings when the datamart users at work are finished, and waits until its processes have gone; false if there is none, or if that has not happened within the timeout';
 
-CREATE FUNCTION @extschema@.datamart_users_get_service(
-	OUT pid integer,
-	OUT users_table text,
-	OUT role_name name,
-	OUT since timestamptz,
-	OUT poll interval,
-	OUT max_workers integer,
-	OUT workers integer,
-	OUT state text,
-	OUT cycle_id bigint,
-	OUT cycles bigint,
-	OUT looks bigint,
-	OUT last_look_at timestamptz,
-	OUT last_look_time interval)
-RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'datamart_users_get_service'
-LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1;
+CREATE FOREIGN TABLE @extschema@.datamart_users_service_source (
+	pid integer,
+	users_table text,
+	role_name name,
+	since timestamptz,
+	poll interval,
+	max_workers integer,
+	workers integer,
+	state text,
+	cycle_id bigint,
+	cycles bigint,
+	looks bigint,
+	last_look_at timestamptz,
+	last_look_time interval)
+SERVER datamart_users OPTIONS (source 'service');
 
-COMMENT ON FUNCTION @extschema@.datamart_users_get_service() IS 'see the view datamart_users_service';
+COMMENT ON FOREIGN TABLE @extschema@.datamart_users_service_source IS 'see the view datamart_users_service';
 
-CREATE VIEW @extschema@.datamart_users_service AS SELECT * FROM @extschema@.datamart_users_get_service();
+CREATE VIEW @extschema@.datamart_users_service AS SELECT * FROM @extschema@.datamart_users_service_source;
 
 COMMENT ON VIEW @extschema@.datamart_users_service IS 'the services of this database, one for each datamart at the most; empty when none runs';
 COMMENT ON COLUMN @extschema@.datamart_users_service.pid IS 'its coordinator';

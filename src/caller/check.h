@@ -80,10 +80,19 @@ extern void dmu_check_statistics(DmuDoctor *doctor, DmuFinding *finding);
 /* In check_replication.c, as the caller. */
 extern void dmu_check_publications(DmuDoctor *doctor, DmuFinding *finding);
 
-/* In check_server.c: settings, and what the server has for a cycle. */
+/* In check_server.c: what the server has for a cycle. */
 extern void dmu_check_worker_slots(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_worker_settings(DmuDoctor *doctor, DmuFinding *finding);
+
+/* In check_settings.c. */
 extern void dmu_check_settings(DmuDoctor *doctor, DmuFinding *finding);
+
+/*
+ * The statement that sets it to that value, a literal, in this session, with
+ * the one for later sessions behind it as a comment.
+ */
+extern char *dmu_check_set(const DmuDoctor *doctor, const char *name,
+						   const char *value);
 
 /* A setting as a worker would have it: worker_settings over the session's. */
 extern char *dmu_check_worker_value(const char *name);

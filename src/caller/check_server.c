@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * check_server.c
- *		The doctor on settings, and on what the server has for a cycle.
+ *		The doctor on what the server has for a cycle, and on the settings of
+ *		workers.
  *
  *		What these are is asked where a cycle asks.  Queries are needed only
  *		for the workers of running cycles, which are not to be counted as
@@ -160,45 +161,9 @@ dmu_check_worker_settings(DmuDoctor *doctor, DmuFinding *finding)
 	dmu_catalog_begin(&query, doctor->context,
 					  "SELECT boot_val, source FROM pg_settings"
 					  " WHERE name = '" WORKER_SETTINGS "'", 0, NULL, NULL, NULL);
-	finding->hint = psprintf("SET " WORKER_SETTINGS " = %s; -- it was changed in: %s",
-							 quote_literal_cstr(dmu_catalog_text(0, 1)),
+	finding->hint = psprintf("%s -- it was changed in: %s",
+							 dmu_check_set(doctor, WORKER_SETTINGS,
+										   quote_literal_cstr(dmu_catalog_text(0, 1))),
 							 dmu_catalog_text(0, 2));
 	dmu_catalog_end(&query);
-}
-
-void
-dmu_check_settings(DmuDoctor *doctor, DmuFinding *finding)
-{
-	const char *read_only = GetConfigOption("default_transaction_read_only",
-											false, false);
-
-	dmu_settings_refuse_rejected();
-	dmu_privilege_settings();
-
-	finding->status = "warning";
-	if (dmu_catchup_threshold > 0 && dmu_catchup_max_users == 0)
-	{
-		finding->detail = "catchup_threshold is set, but catchup_max_users is 0: there is no catching up";
-		finding->hint = "SET " PREFIX "catchup_max_users = 5000;";
-	}
-	else if (dmu_catchup_threshold == 0 && dmu_catchup_max_users > 0)
-	{
-		finding->detail = "catchup_max_users is set, but catchup_threshold is 0: there is no catching up";
-		finding->hint = "SET " PREFIX "catchup_threshold = 20000;";
-	}
-	else if (dmu_retry_delay == 0)
-	{
-		finding->detail = "retry_delay is 0: a datamart user that always fails is taken by every cycle";
-		finding->hint = "SET " PREFIX "retry_delay = '1min';";
-	}
-	else if (strcmp(read_only, "on") == 0)
-	{
-		finding->detail = "default_transaction_read_only is on: no cycle starts in this session";
-		finding->hint = "SET default_transaction_read_only = off;";
-	}
-	else
-	{
-		finding->status = "ok";
-		finding->detail = "they go together";
-	}
 }

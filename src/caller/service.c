@@ -11,18 +11,16 @@
 
 #include "context.h"
 #include "cycle.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "param.h"
 #include "progress.h"
 #include "settings.h"
+#include "source.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(datamart_users_start_service);
 PG_FUNCTION_INFO_V1(datamart_users_stop_service);
-PG_FUNCTION_INFO_V1(datamart_users_get_service);
 
 /* Between two looks, milliseconds. */
 #define DMU_POLL_MIN 10
@@ -77,7 +75,7 @@ state_name(DmuControl *control)
 }
 
 static void
-put_service(ReturnSetInfo *rsinfo, DmuControl *control)
+put_service(DmuRows *rows, DmuControl *control)
 {
 	DmuServiceState *service = &control->service;
 	int64		cycle_id = control->head.cycle_id;
@@ -98,19 +96,17 @@ put_service(ReturnSetInfo *rsinfo, DmuControl *control)
 	values[10] = Int64GetDatum((int64) pg_atomic_read_u64(&service->looks));
 	values[11] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&service->looked_at));
 	values[12] = dmu_interval((int64) pg_atomic_read_u64(&service->look_usec));
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	dmu_source_put(rows, lengthof(values), values, nulls);
 }
 
-Datum
-datamart_users_get_service(PG_FUNCTION_ARGS)
+void
+dmu_service_rows(DmuRows *rows)
 {
 	DmuProgressScan scan;
 	DmuControl *control;
 
-	InitMaterializedSRF(fcinfo, 0);
 	dmu_progress_begin(&scan);
 	while ((control = dmu_progress_next_service(&scan)) != NULL)
-		put_service((ReturnSetInfo *) fcinfo->resultinfo, control);
+		put_service(rows, control);
 	dmu_progress_end(&scan);
-	return (Datum) 0;
 }

@@ -1,28 +1,22 @@
 /*-------------------------------------------------------------------------
  *
  * views.c
- *		The SQL-callable functions behind the views on what goes on now.
+ *		What goes on now: the rows of the running cycles and of their workers.
  *
  *		They read the shared memory of the running cycles and no table, so they
  *		can be asked every second.
  *
  *-------------------------------------------------------------------------
  */
-#include "datamart_users.h"
+#include "source.h"
 
-#include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "progress.h"
 #include "param.h"
+#include "progress.h"
 #include "queue.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
-
-PG_FUNCTION_INFO_V1(datamart_users_get_progress);
-PG_FUNCTION_INFO_V1(datamart_users_get_workers);
 
 /* A number with one decimal. */
 static Datum
@@ -32,15 +26,7 @@ decimal_datum(double number)
 }
 
 static void
-put_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-}
-
-static void
-put_progress(FunctionCallInfo fcinfo, DmuControl *control)
+put_progress(DmuRows *rows, DmuControl *control)
 {
 	DmuProgress now;
 	Datum		values[17];
@@ -69,25 +55,23 @@ put_progress(FunctionCallInfo fcinfo, DmuControl *control)
 	/* Nothing is known of the queue before it is filled. */
 	nulls[6] = nulls[7] = nulls[13] = nulls[14] = nulls[15] = !queued;
 	nulls[16] = !queued || rate <= 0;
-	put_row(fcinfo, values, nulls);
+	dmu_source_put(rows, lengthof(values), values, nulls);
 }
 
-Datum
-datamart_users_get_progress(PG_FUNCTION_ARGS)
+void
+dmu_progress_rows(DmuRows *rows)
 {
 	DmuProgressScan scan;
 	DmuControl *control;
 
-	InitMaterializedSRF(fcinfo, 0);
 	dmu_progress_begin(&scan);
 	while ((control = dmu_progress_next(&scan)) != NULL)
-		put_progress(fcinfo, control);
+		put_progress(rows, control);
 	dmu_progress_end(&scan);
-	return (Datum) 0;
 }
 
 static void
-put_workers(FunctionCallInfo fcinfo, DmuControl *control)
+put_workers(DmuRows *rows, DmuControl *control)
 {
 	for (int i = 0; i < control->nslots; i++)
 	{
@@ -116,20 +100,18 @@ put_workers(FunctionCallInfo fcinfo, DmuControl *control)
 		values[9] = Int64GetDatum(tally.outcomes[DMU_FAILED]);
 		nulls[5] = nulls[6] = !at_work;
 		nulls[7] = (state == DMU_WORKER_EMPTY);
-		put_row(fcinfo, values, nulls);
+		dmu_source_put(rows, lengthof(values), values, nulls);
 	}
 }
 
-Datum
-datamart_users_get_workers(PG_FUNCTION_ARGS)
+void
+dmu_worker_rows(DmuRows *rows)
 {
 	DmuProgressScan scan;
 	DmuControl *control;
 
-	InitMaterializedSRF(fcinfo, 0);
 	dmu_progress_begin(&scan);
 	while ((control = dmu_progress_next(&scan)) != NULL)
-		put_workers(fcinfo, control);
+		put_workers(rows, control);
 	dmu_progress_end(&scan);
-	return (Datum) 0;
 }

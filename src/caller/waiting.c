@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * waiting.c
- *		The SQL-callable functions on who waits now: how many, since when, and
- *		what for.
+ *		Who waits now: how many, since when, and what for; a view's rows, and a
+ *		function.
  *
  *		They ask the warehouse, with the rights of whoever looks, and plan the
  *		same query as a cycle, for everybody who is flagged.  They see no
@@ -20,13 +20,13 @@
 #include "param.h"
 #include "priority.h"
 #include "since.h"
+#include "source.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "warehouse.h"
 
-PG_FUNCTION_INFO_V1(datamart_users_get_backlog);
 PG_FUNCTION_INFO_V1(datamart_users_stale);
 
 /* A datamart user that waits. */
@@ -163,7 +163,7 @@ percentile(const int64 *ages, int64 nages, double part)
 
 /* "ages" are nages microseconds. */
 static void
-put_waiting(ReturnSetInfo *rsinfo, const char *users_name, DmuPriority priority,
+put_waiting(DmuRows *rows, const char *users_name, DmuPriority priority,
 			const Waiting *row, int64 *ages, int64 nages)
 {
 	int			objective = dmu_freshness_objective[priority];
@@ -190,18 +190,17 @@ put_waiting(ReturnSetInfo *rsinfo, const char *users_name, DmuPriority priority,
 	values[10] = age_datum(objective * USECS_PER_SEC);
 	values[11] = Int64GetDatum(row->overdue);
 	nulls[10] = nulls[11] = objective == 0;
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	dmu_source_put(rows, lengthof(values), values, nulls);
 }
 
-Datum
-datamart_users_get_backlog(PG_FUNCTION_ARGS)
+void
+dmu_backlog_rows(DmuRows *rows)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Waiters		waiters;
 	int64	   *ages;
 
 	read_waiters(&waiters);
-	InitMaterializedSRF(fcinfo, 0);
 	ages = palloc_extended(Max(waiters.nlist, 1) * sizeof(int64),
 						   MCXT_ALLOC_HUGE);
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
@@ -221,11 +220,9 @@ datamart_users_get_backlog(PG_FUNCTION_ARGS)
 			if (waiter->held == NULL)
 				ages[nages++] = age_of(waiter, now);
 		}
-		put_waiting((ReturnSetInfo *) fcinfo->resultinfo,
-					waiters.warehouse->users_name, (DmuPriority) p, &row,
+		put_waiting(rows, waiters.warehouse->users_name, (DmuPriority) p, &row,
 					ages, nages);
 	}
-	return (Datum) 0;
 }
 
 static bool

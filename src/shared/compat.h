@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "optimizer/pathnode.h"
 #include "utils/acl.h"
 #include "utils/backend_status.h"
 #include "utils/guc_tables.h"
@@ -47,6 +48,26 @@
 #else
 #define DMU_CONNECTION_FLAGS 0
 #endif
+
+/* A scan of a whole foreign table; 17 and 18 added arguments. */
+static inline ForeignPath *
+dmu_create_foreignscan_path(PlannerInfo *root, RelOptInfo *rel,
+							Cost startup_cost, Cost total_cost)
+{
+#if PG_VERSION_NUM >= 180000
+	return create_foreignscan_path(root, rel, NULL, rel->rows, 0,
+								   startup_cost, total_cost, NIL,
+								   rel->lateral_relids, NULL, NIL, NIL);
+#elif PG_VERSION_NUM >= 170000
+	return create_foreignscan_path(root, rel, NULL, rel->rows,
+								   startup_cost, total_cost, NIL,
+								   rel->lateral_relids, NULL, NIL, NIL);
+#else
+	return create_foreignscan_path(root, rel, NULL, rel->rows,
+								   startup_cost, total_cost, NIL,
+								   rel->lateral_relids, NULL, NIL);
+#endif
+}
 
 /* The "extra" of a setting is malloc'd before 16, and guc_malloc'd since. */
 #if PG_VERSION_NUM >= 160000

@@ -328,7 +328,7 @@ SET datamart_users.worker_settings = 'JIT = ''on'', plan_cache_mode=auto, work_m
 SET max_parallel_workers_per_gather = 3;
 :sick
 :get_hint
-\echo :hint
+SELECT regexp_replace(:'hint', 'ROLE .* IN DATABASE .* SET', 'ROLE ... SET');
 :hint
 :sick
 SET datamart_users.worker_settings = 'jit = on, plan_cache_mode = force_generic_plan, max_parallel_workers_per_gather = ''0'', jit=off';
@@ -467,7 +467,7 @@ CREATE ROLE regress_dmu_check_owner;
 GRANT USAGE, CREATE ON SCHEMA public TO regress_dmu_check_owner;
 SELECT format('ALTER TABLE %s OWNER TO regress_dmu_check_owner', oid::regclass)
   FROM pg_class
- WHERE relname LIKE 'datamart\_users%' AND relkind IN ('r', 'v')
+ WHERE relname LIKE 'datamart\_users%' AND relkind IN ('r', 'v', 'f')
    AND relnamespace = 'public'::regnamespace
 \gexec
 SELECT format('ALTER ROUTINE %s OWNER TO regress_dmu_check_owner', oid::regprocedure)
@@ -490,7 +490,7 @@ SELECT format('ALTER ROLE %I IN DATABASE %I', current_user, current_database()) 
 :alter_role SET datamart_users.max_users_per_cycle = 'abc';
 \c -
 SET client_min_messages = error;
-SELECT item, status, detail FROM datamart_users_check() WHERE status = 'error';
+SELECT item, status, regexp_replace(detail, ' for role .* in database .*', ' for ROLE in DB') FROM datamart_users_check() WHERE status = 'error';
 \c -
 :alter_role RESET datamart_users.max_users_per_cycle;
 

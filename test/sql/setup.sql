@@ -88,7 +88,7 @@ SELECT type, identity
 -- All of it carries the prefix.
 SELECT type, identity
   FROM members
- WHERE identity !~ '^"Strange schema"\.datamart_users_'
+ WHERE identity !~ '^("Strange schema"\.datamart_users_|datamart_users$)'
  ORDER BY 1, 2;
 SELECT obj_description(oid, 'pg_extension') IS NOT NULL AS comment, extrelocatable
   FROM pg_extension

@@ -110,7 +110,7 @@ BEGIN
 		  FROM unnest('{count,max,min,format,concat,quote_ident,round,trunc,to_char,array_agg,string_agg,unnest,
 						pg_partition_tree,pg_relation_size,pg_blocking_pids,datamart_users_report_line,
 						datamart_users_report_duration,datamart_users_check_find_relation,
-						datamart_users_check_find_index,datamart_users_get_progress,datamart_users_check,
+						datamart_users_check_find_index,datamart_users_check,
 						datamart_users_report}'::text[]) AS f (name),
 			   unnest('{name,text,bigint,integer,numeric,oid,regclass,interval,"name, integer, boolean",
 						"text, text","text, name[]","regclass, text, text","numeric, integer"}'::text[]) AS a (args)
@@ -135,6 +135,16 @@ unlike($stdout . $stderr, qr/ERROR|column|function|operator/, 'the doctor finds 
 is(scalar(() = $stdout =~ /\n/g), 21, 'all of it');
 is($node->safe_psql('postgres', q{SELECT rolsuper FROM pg_roles WHERE rolname = 'owner'}), 'f', 'the owner is not promoted');
 is($node->safe_psql('w', q{SELECT pg_catalog.to_regclass('public.trapped') IS NULL}), 't', 'nothing of his was run');
+
+# Settings in files that the server will not take, as the files are now.
+$node->append_conf('postgresql.conf', "datamart_users.retry_delay = 'soon'\n");
+$node->append_conf('postgresql.auto.conf', "datamart_users.max_wrokers = 4\ndatamart_users.max_workers = 'many'\n");
+(undef, $stdout) = run_psql($node, 'w', q(SELECT status, detail, hint FROM public.datamart_users_check(NULL::name) WHERE item OPERATOR(pg_catalog.=) 'settings'::text));
+like($stdout, qr/^error\|.*datamart_users\.retry_delay does not take the value 'soon', which is set in \S+postgresql\.conf, line \d+/, 'postgresql.conf');
+like($stdout, qr/there is no setting datamart_users\.max_wrokers, which is set in \S+postgresql\.auto\.conf, line \d+ \(datamart_users\.max_workers is meant\?\)/, 'ALTER SYSTEM');
+like($stdout, qr/^(?:.*\|)?-- correct line \d+ of \S+postgresql\.conf$/m, 'what to do about the one');
+like($stdout, qr/^(?:.*\|)?-- correct line \d+ of \S+postgresql\.auto\.conf$/m, 'and the other');
+like($stdout, qr/^(?:.*\|)?ALTER SYSTEM RESET datamart_users\.max_workers;$/m, 'where a statement helps, it is that');
 
 $node->stop;
 done_testing();

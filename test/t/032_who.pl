@@ -26,8 +26,9 @@ CREATE ROLE guest LOGIN;
 GRANT USAGE ON SCHEMA dwh TO etl, job;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA dwh TO etl, job;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO etl, job, dba;
-GRANT EXECUTE ON FUNCTION datamart_users_report, datamart_users_get_workers TO guest;
+GRANT EXECUTE ON FUNCTION datamart_users_report TO guest;
 GRANT SELECT ON datamart_users_workers TO guest;
+GRANT SELECT ON datamart_users_progress TO etl;
 SQL
 
 sub sql
@@ -96,7 +97,7 @@ sub stopped
 }
 
 begin();
-is(sql('SELECT datamart_users_cancel_cycle((SELECT cycle_id FROM datamart_users_get_progress()))', user => 'etl', name => 'console'), 't', 'canceled');
+is(sql('SELECT datamart_users_cancel_cycle((SELECT cycle_id FROM datamart_users_progress))', user => 'etl', name => 'console'), 't', 'canceled');
 stopped('cancel_cycle()', qr/^canceled by datamart_users_cancel_cycle\(\), called by role "etl" \(process \d+, application "console"\)$/);
 
 begin();
@@ -129,12 +130,12 @@ like(last_row('message'), qr/^canceled with the statement of its caller, .*: dea
 # Whoever comes first is told of.
 begin();
 $pid = backend_pid($node, 'nightly load');
-is(sql('SELECT datamart_users_cancel_cycle((SELECT cycle_id FROM datamart_users_get_progress())), pg_cancel_backend(' . $pid . ')', user => 'etl', name => 'both') =~ s/\|.*//r, 't', 'two at once');
+is(sql('SELECT datamart_users_cancel_cycle((SELECT cycle_id FROM datamart_users_progress)), pg_cancel_backend(' . $pid . ')', user => 'etl', name => 'both') =~ s/\|.*//r, 't', 'two at once');
 stopped('two at once', qr/application "both"\)$/);
 
 # Texts of errors are not kept; who it was is none.
 begin(sql => [ $run ]);
-sql('SELECT datamart_users_cancel_cycle((SELECT cycle_id FROM datamart_users_get_progress()))');
+sql('SELECT datamart_users_cancel_cycle((SELECT cycle_id FROM datamart_users_progress))');
 stopped('a superuser', qr/^canceled by datamart_users_cancel_cycle\(\), called by role "/);
 
 #

@@ -192,7 +192,7 @@ sub refused
 {
 	my ($sqlstate, $message, $what) = @_;
 
-	foreach my $call ('datamart_users_run_cycle()', 'datamart_users_stale()', 'datamart_users_get_backlog()')
+	foreach my $call ('datamart_users_run_cycle()', 'datamart_users_stale()', 'datamart_users_backlog')
 	{
 		query(@since, "SELECT * FROM $call");
 		is(sqlstate($stderr), $sqlstate, "$what: SQLSTATE of $call");
