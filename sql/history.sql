@@ -104,7 +104,15 @@ CREATE TABLE @extschema@.datamart_users_cycle_profiles (
 	bucket_upto interval[] NOT NULL,
 	bucket_count bigint[] NOT NULL,
 	sample_width interval NOT NULL,
-	samples integer[] NOT NULL
+	samples integer[] NOT NULL,
+	planned_alone bigint NOT NULL DEFAULT 0,
+	idle_time interval,
+	work_time interval,
+	last_worker integer,
+	last_user_id bigint,
+	last_priority text,
+	last_actions bigint,
+	last_elapsed interval
 );
 
 COMMENT ON TABLE @extschema@.datamart_users_cycle_profiles IS 'History of datamart_users: how long refreshes took, and the course of a cycle';
@@ -113,6 +121,14 @@ COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.bucket_upto IS 'hist
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.bucket_count IS 'histogram of refresh times: refreshes in each bucket';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.sample_width IS 'time that one element of samples stands for';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.samples IS 'datamart users done, one element after the other from the filling of the queue on';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.planned_alone IS 'datamart users processed with plans of their own, see datamart_users.custom_plan_actions';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.idle_time IS 'time of all workers after the last refresh of each, until the last one of all was done; NULL if the cycle was stopped';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.work_time IS 'time of all workers from the filling of the queue until then';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.last_worker IS 'the worker that was the last to be done';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.last_user_id IS 'the datamart user that it was at';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.last_priority IS 'priority of that one';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.last_actions IS 'facts of that one, as counted for the queue';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.last_elapsed IS 'how long its refresh took';
 
 CREATE TABLE @extschema@.datamart_users_slowest (
 	cycle_id bigint NOT NULL REFERENCES @extschema@.datamart_users_cycles ON DELETE CASCADE,

@@ -147,6 +147,8 @@ dmu_check_worker_settings(DmuDoctor *doctor, DmuFinding *finding)
 	value = dmu_check_worker_value("plan_cache_mode");
 	if (strcmp(value, "force_generic_plan") != 0)
 		add_fault(&faults, psprintf("plan_cache_mode is %s: most of a light refresh may go into planning", value));
+	if (dmu_custom_plan_actions > 0 && !dmu_settings_keep_plans())
+		add_fault(&faults, "custom_plan_actions has no effect without plan_cache_mode = force_generic_plan among them");
 	value = dmu_check_worker_value("max_parallel_workers_per_gather");
 	if (strcmp(value, "0") != 0)
 		add_fault(&faults, psprintf("max_parallel_workers_per_gather is %s: refreshes take worker slots and processors from each other", value));

@@ -24,6 +24,9 @@
 
 #define HISTOGRAM_LINES 7
 
+/* Idle time is told from this part of all time on: a hundredth. */
+#define IDLE_SHOWN 100
+
 #define USEC INT64CONST(1)
 #define MSEC (1000 * USEC)
 #define SEC (1000 * MSEC)
@@ -244,6 +247,39 @@ draw_workers(DmuCanvas *canvas, const DmuPicture *picture)
 		appendStringInfo(text, "  and %d others\n", picture->nworkers - shown);
 }
 
+/*
+ * What the end of the cycle has cost, unless that is next to nothing.  It is
+ * as long as the last refresh at the most, so that one is told.
+ */
+static void
+draw_end(DmuCanvas *canvas, const DmuPicture *picture)
+{
+	StringInfo	text = &canvas->text;
+
+	if (picture->planned_alone > 0)
+		appendStringInfo(text,
+						 ngettext("  %s datamart user was planned for alone\n",
+								  "  %s datamart users were planned for alone\n",
+								  (unsigned long) picture->planned_alone),
+						 dmu_canvas_number(picture->planned_alone));
+	if (!dmu_canvas_is_known(picture->idle_time) ||
+		picture->idle_time * IDLE_SHOWN < picture->work_time ||
+		picture->idle_time == 0 || picture->last.priority == NULL)
+		return;
+	appendStringInfo(text, "  workers idle at the end: %s of %s, while worker " INT64_FORMAT " was at\n",
+					 dmu_canvas_duration(picture->idle_time),
+					 dmu_canvas_duration(picture->work_time),
+					 picture->last_worker);
+	appendStringInfo(text, "  datamart user %s (%s, %s, %s)\n",
+					 dmu_canvas_is_known(picture->last.dimension_user_id) ?
+					 psprintf(INT64_FORMAT, picture->last.dimension_user_id) : "-",
+					 picture->last.priority,
+					 psprintf(ngettext("%s action", "%s actions",
+									   (unsigned long) picture->last_actions),
+							  dmu_canvas_number(picture->last_actions)),
+					 dmu_canvas_duration(picture->last.usec));
+}
+
 /* What was asked, and what came of it. */
 static void
 draw_head(DmuCanvas *canvas, const DmuPicture *picture)
@@ -267,6 +303,7 @@ draw_head(DmuCanvas *canvas, const DmuPicture *picture)
 	if (picture->lives && dmu_canvas_is_known(picture->found) && picture->found > 0)
 		draw_progress_bar(canvas, picture);
 	draw_outcomes(canvas, picture);
+	draw_end(canvas, picture);
 	draw_unusual(canvas, picture);
 }
 

@@ -134,6 +134,15 @@ typedef struct DmuPicture
 	int64	   *samples;
 	char	   *highest;		/* sample, per second */
 
+	int64		planned_alone;	/* datamart users */
+
+	/* The end: workers without work, and whom they waited for. */
+	int64		idle_time;
+	int64		work_time;		/* of all workers */
+	int64		last_worker;	/* its number */
+	int64		last_actions;	/* facts */
+	DmuPictureSlow last;
+
 	int			nkinds;			/* may be more than there is room for */
 	DmuPictureKind kinds[DMU_PICTURE_KINDS];
 	int			nslowest;

@@ -235,6 +235,30 @@ read_priorities(Reader *reader)
 	}
 }
 
+/* Whom it was about is for those who may know who the slowest were. */
+static void
+read_end(Reader *reader, bool ids)
+{
+	DmuPicture *picture = reader->picture;
+
+	picture->idle_time = DMU_UNKNOWN;
+	if (!read_rows(reader,
+				   "SELECT p.planned_alone, " USEC("p.idle_time") ", " USEC("p.work_time") ","
+				   "       p.last_worker::bigint, p.last_user_id, p.last_priority,"
+				   "       p.last_actions, " USEC("p.last_elapsed")
+				   "  FROM %s.datamart_users_cycle_profiles p"
+				   " WHERE p.cycle_id = $1"))
+		return;
+	picture->planned_alone = read_figure(reader, 1);
+	picture->idle_time = read_figure(reader, 2);
+	picture->work_time = read_figure(reader, 3);
+	picture->last_worker = read_figure(reader, 4);
+	picture->last.dimension_user_id = ids ? read_figure(reader, 5) : DMU_UNKNOWN;
+	picture->last.priority = read_text(reader, 6);
+	picture->last_actions = read_figure(reader, 7);
+	picture->last.usec = read_figure(reader, 8);
+}
+
 static void
 read_profile(Reader *reader)
 {
@@ -370,6 +394,7 @@ read_picture(Oid schema, bool latest, DmuPicture *picture)
 		read_comparison(&reader);
 		read_priorities(&reader);
 		read_profile(&reader);
+		read_end(&reader, ids);
 		read_failures(&reader, messages);
 		read_slowest(&reader, ids);
 	}

@@ -22,6 +22,7 @@
 #include "param.h"
 #include "pgstat.h"
 #include "queue.h"
+#include "settings.h"
 #include "storage/latch.h"
 #include "timers.h"
 #include "utils/builtins.h"
@@ -193,6 +194,9 @@ make_row(FunctionCallInfo fcinfo, const DmuControl *control)
 	*error = control->error;
 	if (outcome == DMU_SKIPPED)
 		explain_skipped(control, error);
+	else if (outcome == DMU_PROCESSED && rehearsal->planned_alone)
+		dmu_error_set(error, 0, "", psprintf("Its statements were planned for it alone, as it has more than %d actions.",
+											 dmu_custom_plan_actions), NULL);
 	values[0] = Int64GetDatum(rehearsal->dimension_user_id);
 	nulls[0] = !rehearsal->tried;
 	values[1] = CStringGetTextDatum(dmu_outcome_name(outcome));

@@ -293,6 +293,7 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	MemoryContext context = CurrentMemoryContext;
 	DmuTally	tallies[DMU_NPRIORITIES];
 	DmuProfile *profile = palloc(sizeof(DmuProfile));
+	DmuIdle		idle;
 	DmuCycleEnd end;
 
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
@@ -309,6 +310,12 @@ write_history(DmuControl *control, const DmuCycleResult *result)
 	end.by_priority = tallies;
 	dmu_queue_profile(control, profile);
 	end.profile = profile;
+
+	/* Of workers that were stopped it would tell who had come how far. */
+	dmu_queue_idle(control, &idle);
+	end.idle = result->status == DMU_STATUS_COMPLETED ||
+		result->status == DMU_STATUS_TIME_LIMIT ? &idle : NULL;
+	end.planned_alone = dmu_queue_planned_alone(control);
 
 	dmu_transaction_begin();
 	dmu_transaction_limit_waits();

@@ -325,6 +325,7 @@ dmu_queues_is_same(DmuQueues *queues, const DmuQueueEntry *entries,
 
 		if (entry->dimension_user_id != entries->dimension_user_id ||
 			entry->priority != entries->priority ||
+			entry->actions != entries->actions ||
 			entry->has_failure != entries->has_failure)
 			return false;
 	}

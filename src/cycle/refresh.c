@@ -21,6 +21,11 @@
  *		the time cannot keep it from being refreshed; only then may the ETL
  *		wait for a whole refresh.
  *
+ *		A kept plan is the same for everybody, and saves the time of planning,
+ *		which is most of a light refresh.  A heavy one gains more from plans
+ *		that are made for its own numbers; so above a number of actions the
+ *		procedure runs with such, and the kept ones stay for all others.
+ *
  *		Every attempt begins in the session that the cycle began with;
  *		residue.c takes away what the one before has left there.
  *
@@ -40,11 +45,14 @@
 #include "procedure.h"
 #include "residue.h"
 #include "rewrites.h"
+#include "settings.h"
 #include "storage/proc.h"
 #include "timers.h"
 #include "transaction.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 
@@ -67,6 +75,9 @@ struct DmuRefresher
 	SPIPlanPtr	call;
 	DmuStage	stage;
 	bool		rehearsal;		/* nothing is committed */
+	bool		keep_plans;		/* by worker_settings, see settings.h */
+	uint32		actions;		/* of the datamart user at work */
+	bool		planned_alone;	/* the last CALL was */
 	int			procedure_timeout;	/* its own statement_timeout, or -1 */
 	int			call_limit;		/* of the last CALL, milliseconds; 0 = none */
 	MemoryContext context;
@@ -130,6 +141,7 @@ dmu_refresh_prepare(const DmuWarehouse *warehouse)
 	refresher->statement_id_at =
 		snprintf(refresher->statement, sizeof(refresher->statement), "CALL %s(",
 				 warehouse->procedure_name);
+	refresher->keep_plans = dmu_settings_keep_plans();
 	register_callbacks();
 
 	SPI_connect();
@@ -249,6 +261,35 @@ open_and_check(DmuRefresher *refresher, int64 dimension_user_id,
 }
 
 /*
+ * The mode is read at every use of a kept plan, in whatever function, so none
+ * is lost.  If somebody has chosen another mode, in worker_settings or on the
+ * way here, that is left alone.
+ */
+static bool
+wants_own_plans(const DmuRefresher *refresher)
+{
+	return dmu_custom_plan_actions > 0 &&
+		refresher->actions > (uint32) dmu_custom_plan_actions &&
+		refresher->keep_plans &&
+		plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN;
+}
+
+/*
+ * From here to AtEOXact_GUC(true), which keeps what the procedure sets itself,
+ * or to the end of the transaction.
+ */
+static int
+begin_own_plans(void)
+{
+	int			guc_level = NewGUCNestLevel();
+
+	(void) set_config_option("plan_cache_mode", "force_custom_plan",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	return guc_level;
+}
+
+/*
  * With the limit that a client's CALL would have.  What the procedure itself
  * sets meanwhile, other than by its SET clause, is for later statements.
  */
@@ -256,12 +297,18 @@ static void
 call_procedure(DmuRefresher *refresher, int64 dimension_user_id)
 {
 	Datum		argument = procedure_argument(refresher, dimension_user_id);
+	int			guc_level = 0;
 
+	refresher->planned_alone = wants_own_plans(refresher);
+	if (refresher->planned_alone)
+		guc_level = begin_own_plans();
 	refresher->call_limit = refresher->procedure_timeout >= 0 ?
 		refresher->procedure_timeout : StatementTimeout;
 	dmu_timers_begin_call(refresher->call_limit);
 	dmu_prepared_run(refresher->call, argument, SPI_OK_UTILITY);
 	dmu_timers_end_call();
+	if (refresher->planned_alone)
+		AtEOXact_GUC(true, guc_level);
 }
 
 /* The rest of the transaction. */
@@ -406,7 +453,7 @@ try_again(Attempts *attempts, const DmuRefresher *refresher,
 }
 
 DmuOutcome
-dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
+dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id, uint32 actions,
 			DmuBeforeClear before_clear, DmuError *error)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(refresher->context);
@@ -414,6 +461,8 @@ dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
 	DmuOutcome	outcome;
 	bool		called;
 
+	refresher->actions = actions;
+	refresher->planned_alone = false;
 	dmu_rewrites_reset();
 	do
 	{
@@ -443,4 +492,10 @@ DmuStage
 dmu_refresh_stage(const DmuRefresher *refresher)
 {
 	return refresher->stage;
+}
+
+bool
+dmu_refresh_planned_alone(const DmuRefresher *refresher)
+{
+	return refresher->planned_alone;
 }

@@ -43,11 +43,12 @@ extern void dmu_refresh_rehearse(DmuRefresher *refresher);
 
 /*
  * Refreshes one datamart user and clears its flag, in transactions of its
- * own: none may be open.  Raises nothing short of FATAL: if the outcome is
+ * own: none may be open.  "actions" is how many facts it has, or about that:
+ * above custom_plan_actions the procedure's statements are planned for it alone.  Raises nothing short of FATAL: if the outcome is
  * DMU_FAILED, "error" says why; for DMU_DEFERRED it has the last collision.
  */
 extern DmuOutcome dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
-							  DmuBeforeClear before_clear, DmuError *error);
+							  uint32 actions, DmuBeforeClear before_clear, DmuError *error);
 
 /*
  * True for a failure that other transactions may be the reason of, as the server
@@ -55,6 +56,9 @@ extern DmuOutcome dmu_refresh(DmuRefresher *refresher, int64 dimension_user_id,
  * in the way of ours, or DDL met other DDL.  It has been tried twice.
  */
 extern bool dmu_refresh_may_have_collided(const DmuError *error);
+
+/* True if in the last attempt the procedure was run with plans of its own. */
+extern bool dmu_refresh_planned_alone(const DmuRefresher *refresher);
 
 /* How far the last attempt of the last dmu_refresh() got. */
 extern DmuStage dmu_refresh_stage(const DmuRefresher *refresher);

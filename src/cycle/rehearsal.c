@@ -42,6 +42,7 @@ typedef struct Rehearsal
 	MemoryContext context;		/* lasts as long as the process */
 	DmuWarehouse *warehouse;
 	DmuRefresher *refresher;
+	uint32		actions;		/* facts of the datamart user */
 	TimestampTz started_at;		/* the refresh; 0 = it has not */
 	DmuError	error;
 } Rehearsal;
@@ -50,10 +51,11 @@ typedef struct Rehearsal
 static void
 take_first(const DmuQueueRow *row, void *arg)
 {
-	DmuRehearsal *result = (DmuRehearsal *) arg;
+	Rehearsal  *run = (Rehearsal *) arg;
 
-	result->dimension_user_id = row->dimension_user_id;
-	result->tried = true;
+	run->actions = (uint32) Min(row->action_count, PG_UINT32_MAX);
+	run->result->dimension_user_id = row->dimension_user_id;
+	run->result->tried = true;
 }
 
 /* Whom a cycle would take first now. */
@@ -70,7 +72,20 @@ choose(Rehearsal *run)
 	dmu_priority_look(run->warehouse, failures, nfailures, &backlog);
 	run->result->nheld = backlog.nheld - backlog.nparked;
 	run->result->nparked = backlog.nparked;
-	dmu_priority_run(run->warehouse, &backlog, 1, take_first, run->result);
+	dmu_priority_run(run->warehouse, &backlog, 1, take_first, run);
+}
+
+/*
+ * A cycle knows it from its queue.  What is beyond the number that matters
+ * need not be counted.
+ */
+static void
+count_actions(Rehearsal *run)
+{
+	if (dmu_custom_plan_actions > 0 && dmu_settings_keep_plans())
+		run->actions = (uint32) dmu_lookup_actions(run->warehouse,
+												   run->result->dimension_user_id,
+												   (int64) dmu_custom_plan_actions + 1);
 }
 
 static void
@@ -80,7 +95,10 @@ prepare(Rehearsal *run)
 	MemoryContextSwitchTo(run->context);
 	run->warehouse = dmu_warehouse_resolve_again(run->control->request.users);
 	if (run->result->wanted)
+	{
 		run->result->tried = true;
+		count_actions(run);
+	}
 	else
 		choose(run);
 	dmu_transaction_commit(run->context);
@@ -109,6 +127,8 @@ finish_refresh(Rehearsal *run, DmuOutcome outcome)
 {
 	run->result->outcome = outcome;
 	run->result->modified = (outcome != DMU_SKIPPED);
+	run->result->planned_alone = run->refresher != NULL &&
+		dmu_refresh_planned_alone(run->refresher);
 	run->result->usec = Max(GetCurrentTimestamp() - run->started_at, 0);
 	if (outcome == DMU_FAILED || outcome == DMU_DEFERRED)
 		run->control->error = run->error;
@@ -132,8 +152,8 @@ refresh(Rehearsal *run)
 	HOLD_CANCEL_INTERRUPTS();
 	dmu_timers_begin(dmu_user_timeout);
 	RESUME_CANCEL_INTERRUPTS();
-	outcome = dmu_refresh(run->refresher, entry.dimension_user_id, NULL,
-						  &run->error);
+	outcome = dmu_refresh(run->refresher, entry.dimension_user_id, run->actions,
+						  NULL, &run->error);
 	HOLD_CANCEL_INTERRUPTS();
 	out_of_time = dmu_timers_end();
 	sender = out_of_time == DMU_LIMIT_NONE ? dmu_cancel_sender() : 0;

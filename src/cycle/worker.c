@@ -313,6 +313,7 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 	RESUME_CANCEL_INTERRUPTS();
 	if (!run->control->follows_crash || note_suspect(run, entry))
 		outcome = dmu_refresh(run->refresher, entry->dimension_user_id,
+							  entry->actions,
 							  entry->has_failure ? clear_failure : NULL,
 							  &run->error);
 	HOLD_CANCEL_INTERRUPTS();
@@ -337,7 +338,11 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 		return false;
 	}
 	if (outcome == DMU_PROCESSED)
+	{
 		dmu_queue_end_streak(run->control, streak);
+		if (dmu_refresh_planned_alone(run->refresher))
+			dmu_slot_plans_alone(run->slot);
+	}
 
 	entry->fresh = outcome == DMU_PROCESSED || outcome == DMU_SKIPPED;
 	dmu_slot_end(run->control, run->slot, outcome);

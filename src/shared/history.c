@@ -252,6 +252,8 @@ insert_profile(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	Datum		samples[DMU_NSAMPLES];
 	int			nsamples = 0;
 	Histogram	histogram;
+	const DmuIdle *idle = end->idle;
+	bool		ended = (idle != NULL);
 
 	for (int i = 0; i < DMU_NSAMPLES; i++)
 	{
@@ -266,14 +268,23 @@ insert_profile(const DmuOwnerScope *scope, const DmuCycleEnd *end)
 	dmu_owner_run(scope,
 				  "INSERT INTO %s.datamart_users_cycle_profiles"
 				  "  (cycle_id, p50, p95, p99, bucket_upto, bucket_count,"
-				  "   sample_width, samples)"
-				  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+				  "   sample_width, samples, planned_alone, idle_time, work_time,"
+				  "   last_worker, last_user_id, last_priority, last_actions, last_elapsed)"
+				  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
 				  SPI_OK_INSERT,
 				  DMU_PARAMS(dmu_param_int8(end->result->cycle_id),
 							 histogram.p50, histogram.p95, histogram.p99,
 							 histogram.bucket_upto, histogram.bucket_count,
 							 dmu_param_interval(profile->sample_seconds * USECS_PER_SEC),
-							 dmu_param_array(INT4OID, samples, nsamples)));
+							 dmu_param_array(INT4OID, samples, nsamples),
+							 dmu_param_int8(end->planned_alone),
+							 dmu_param_if(ended, dmu_param_interval(ended ? idle->usec : 0)),
+							 dmu_param_if(ended, dmu_param_interval(ended ? idle->total_usec : 0)),
+							 dmu_param_if(ended, dmu_param_int4(ended ? idle->worker : 0)),
+							 dmu_param_if(ended, dmu_param_int8(ended ? idle->last.dimension_user_id : 0)),
+							 dmu_param_text(ended ? dmu_priority_name(idle->last.priority) : NULL),
+							 dmu_param_if(ended, dmu_param_int8(ended ? idle->last.actions : 0)),
+							 dmu_param_if(ended, dmu_param_interval(ended ? idle->last.usec : 0))));
 }
 
 static void

@@ -37,6 +37,8 @@ typedef struct DmuCycleEnd
 	const int32 *found_by_priority; /* DMU_NPRIORITIES datamart users */
 	const DmuTally *by_priority;	/* DMU_NPRIORITIES tallies */
 	const DmuProfile *profile;
+	const DmuIdle *idle;		/* NULL if it did not come to its end */
+	int64		planned_alone;	/* datamart users */
 } DmuCycleEnd;
 
 /* How far it is, while it runs. */

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * lookup.c
- *		One datamart user in the caller's users table.
+ *		One datamart user in the caller's tables.
  *
  *		An id that somebody has mistyped is told at once, and not by nothing
- *		happening.  Runs as the current role; knows no shared memory, and none
+ *		happening; and whoever has no queue learns how heavy it is.  Runs as the current role; knows no shared memory, and none
  *		of our own tables.
  *
  *-------------------------------------------------------------------------
@@ -39,4 +39,29 @@ dmu_lookup_require(const DmuWarehouse *warehouse, int64 dimension_user_id)
 	if (push_snapshot)
 		PopActiveSnapshot();
 	SPI_finish();
+}
+
+int64
+dmu_lookup_actions(const DmuWarehouse *warehouse, int64 dimension_user_id,
+				   int64 limit)
+{
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(dimension_user_id), Int64GetDatum(limit)};
+	bool		isnull;
+	int64		actions;
+
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_execute_with_args(psprintf("SELECT pg_catalog.count(*) FROM"
+									   " (SELECT FROM %s WHERE %s OPERATOR(pg_catalog.=) $1 LIMIT $2) AS actions",
+									   warehouse->facts_name,
+									   warehouse->facts_user.quoted),
+							  2, types, values, NULL, true, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not count the facts of a datamart user");
+	actions = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										  SPI_tuptable->tupdesc, 1, &isnull));
+	PopActiveSnapshot();
+	SPI_finish();
+	return actions;
 }

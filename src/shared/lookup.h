@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lookup.h
- *		One datamart user in the caller's users table.
+ *		One datamart user in the caller's tables.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,5 +17,12 @@
  */
 extern void dmu_lookup_require(const DmuWarehouse *warehouse,
 							   int64 dimension_user_id);
+
+/*
+ * How many facts it has, of which no more than "limit" are counted.  Needs a
+ * transaction, and SELECT on the column of the facts.
+ */
+extern int64 dmu_lookup_actions(const DmuWarehouse *warehouse,
+								int64 dimension_user_id, int64 limit);
 
 #endif							/* DMU_LOOKUP_H */

@@ -29,6 +29,7 @@ typedef struct DmuSlowRefresh
 {
 	int64		dimension_user_id;
 	int64		usec;
+	uint32		actions;		/* facts */
 	DmuPriority priority;
 	DmuOutcome	outcome;
 } DmuSlowRefresh;
@@ -45,7 +46,21 @@ typedef struct DmuProfile
 	int32		sample_seconds; /* width of a sample, a power of two */
 	int32		nslowest;
 	DmuSlowRefresh slowest[DMU_NSLOWEST];	/* the slowest first */
+	DmuSlowRefresh last;		/* the latest; not merged */
 } DmuProfile;
+
+/*
+ * What the end of a cycle costs: who is through waits for whoever has the last
+ * datamart user.  Microseconds.
+ */
+typedef struct DmuIdle
+{
+	int			workers;		/* that took part; 0 = nothing is known */
+	int64		usec;			/* of all workers, until the last one was done */
+	int64		total_usec;		/* the same, from the filling of the queue on */
+	int			worker;			/* that was the last */
+	DmuSlowRefresh last;		/* that it was at */
+} DmuIdle;
 
 extern void dmu_profile_init(DmuProfile *profile);
 

@@ -85,11 +85,15 @@ typedef struct DmuSlot
 	pg_atomic_uint32 pid;
 	pg_atomic_uint32 live_pid;	/* the same, 0 again when the process exits */
 	pg_atomic_uint32 priority;	/* of the datamart user at work */
+	pg_atomic_uint32 actions;	/* the same: facts */
 	pg_atomic_uint64 dimension_user_id; /* at work, or the last one */
 	pg_atomic_uint64 since;		/* TimestampTz, when it took on what it does */
 	pg_atomic_uint64 outcomes[DMU_NPRIORITIES][DMU_NOUTCOMES];
 	pg_atomic_uint64 total_usec[DMU_NPRIORITIES];
 	pg_atomic_uint64 max_usec[DMU_NPRIORITIES];
+	pg_atomic_uint64 planned_alone; /* datamart users */
+	pg_atomic_uint64 free_since;	/* TimestampTz, since the last one was
+									 * done */
 	DmuProfile	profile;
 } DmuSlot;
 
@@ -132,6 +136,7 @@ typedef struct DmuRehearsal
 	bool		wanted;			/* the caller: it is for dimension_user_id */
 	bool		tried;			/* false: there is nobody to refresh */
 	bool		modified;		/* false: there was nothing to do */
+	bool		planned_alone;	/* see custom_plan_actions */
 	int64		dimension_user_id;	/* the caller, or the first of the queue */
 	DmuOutcome	outcome;
 	int64		usec;			/* what the refresh took, microseconds */
@@ -414,6 +419,9 @@ extern void dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry);
 extern void dmu_slot_end(DmuControl *control, DmuSlot *slot,
 						 DmuOutcome outcome);
 
+/* The statements of the procedure were planned for it alone. */
+extern void dmu_slot_plans_alone(DmuSlot *slot);
+
 /* Its turn is over without an outcome; only its time counts for now. */
 extern void dmu_slot_postpone(DmuSlot *slot);
 
@@ -427,6 +435,10 @@ extern void dmu_queue_tally(DmuControl *control, int priority, DmuTally *tally);
 
 /* The profiles of all slots as one; for when their workers have stopped. */
 extern void dmu_queue_profile(DmuControl *control, DmuProfile *profile);
+
+/* For then, too; datamart users that were planned for alone, see settings.h. */
+extern void dmu_queue_idle(DmuControl *control, DmuIdle *idle);
+extern int64 dmu_queue_planned_alone(DmuControl *control);
 
 /* Datamart users with an outcome, whatever it is. */
 extern int64 dmu_tally_done(const DmuTally *tally);

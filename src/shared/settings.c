@@ -38,6 +38,7 @@ int			dmu_catchup_threshold = 0;
 int			dmu_catchup_max_users = 0;
 int			dmu_cycle_time_limit = 0;
 int			dmu_user_timeout = 0;
+int			dmu_custom_plan_actions = 20000;
 char	   *dmu_facts_table;
 char	   *dmu_users_table;
 char	   *dmu_procedure;
@@ -103,6 +104,10 @@ static const IntSetting int_settings[] = {
 		"Sets the maximum time that the refresh of one datamart user may take.",
 		"A datamart user that takes longer fails alone; 0 means no limit.",
 	&dmu_user_timeout, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS},
+	{PREFIX "custom_plan_actions",
+		"Sets the number of actions above which a worker plans for the datamart user alone.",
+		"It has an effect where worker_settings says plan_cache_mode = force_generic_plan; 0 means never.",
+	&dmu_custom_plan_actions, 0, INT_MAX, PGC_USERSET, 0},
 	{PREFIX "retry_delay",
 		"Sets the time that a datamart user is left out after its first failure.",
 		"The time doubles with each further failure in a row.",

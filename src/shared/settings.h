@@ -23,6 +23,7 @@ extern int	dmu_catchup_threshold;	/* datamart users, 0 = off */
 extern int	dmu_catchup_max_users;	/* datamart users */
 extern int	dmu_cycle_time_limit;	/* milliseconds, 0 = none */
 extern int	dmu_user_timeout;	/* milliseconds, 0 = none */
+extern int	dmu_custom_plan_actions;	/* facts, 0 = never */
 extern char *dmu_facts_table;
 extern char *dmu_users_table;
 extern char *dmu_procedure;
@@ -71,6 +72,12 @@ extern void dmu_settings_check_worker_settings(void);
  * life of this process.  Must run in a transaction.
  */
 extern void dmu_settings_apply_worker_settings(void);
+
+/*
+ * True if worker_settings has plans that are made once and kept, so that
+ * custom_plan_actions means something.
+ */
+extern bool dmu_settings_keep_plans(void);
 
 /*
  * How many workers a cycle asks for: "requested" if it is positive, else the

@@ -36,6 +36,9 @@ dmu_slot_init(DmuSlot *slot)
 		pg_atomic_init_u64(&slot->total_usec[p], 0);
 		pg_atomic_init_u64(&slot->max_usec[p], 0);
 	}
+	pg_atomic_init_u32(&slot->actions, 0);
+	pg_atomic_init_u64(&slot->planned_alone, 0);
+	pg_atomic_init_u64(&slot->free_since, 0);
 	dmu_profile_init(&slot->profile);
 }
 
@@ -44,7 +47,13 @@ dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state)
 {
 	/* Writing down a failure is part of the time of its datamart user. */
 	if (state != DMU_WORKER_RECORDING)
-		pg_atomic_write_u64(&slot->since, (uint64) GetCurrentTimestamp());
+	{
+		uint64		now = (uint64) GetCurrentTimestamp();
+
+		pg_atomic_write_u64(&slot->since, now);
+		if (state == DMU_WORKER_IDLE)
+			pg_atomic_write_u64(&slot->free_since, now);
+	}
 	pg_atomic_write_u32(&slot->state, state);
 }
 
@@ -54,6 +63,7 @@ dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry)
 	pg_atomic_write_u64(&slot->dimension_user_id,
 						(uint64) entry->dimension_user_id);
 	pg_atomic_write_u32(&slot->priority, entry->priority);
+	pg_atomic_write_u32(&slot->actions, entry->actions);
 	dmu_slot_set_state(slot, DMU_WORKER_REFRESHING);
 }
 
@@ -67,37 +77,49 @@ slot_add(pg_atomic_uint64 *counter, uint64 amount)
 	pg_atomic_write_u64(counter, pg_atomic_read_u64(counter) + amount);
 }
 
+/* What the worker has just done. */
+static const DmuSlowRefresh *
+last_refresh(DmuSlot *slot, TimestampTz now, DmuOutcome outcome)
+{
+	DmuSlowRefresh *last = &slot->profile.last;
+
+	/* The clock may have been set back. */
+	last->usec = Max(now - (TimestampTz) pg_atomic_read_u64(&slot->since), 0);
+	last->dimension_user_id = (int64) pg_atomic_read_u64(&slot->dimension_user_id);
+	last->actions = pg_atomic_read_u32(&slot->actions);
+	last->priority = (DmuPriority) pg_atomic_read_u32(&slot->priority);
+	last->outcome = outcome;
+	return last;
+}
+
 void
 dmu_slot_end(DmuControl *control, DmuSlot *slot, DmuOutcome outcome)
 {
-	uint32		priority = pg_atomic_read_u32(&slot->priority);
-	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
 	TimestampTz now = GetCurrentTimestamp();
+	const DmuSlowRefresh *last = last_refresh(slot, now, outcome);
 
-	/* The clock may have been set back. */
-	int64		usec = Max(now - since, 0);
-	DmuSlowRefresh refresh;
+	dmu_profile_add(&slot->profile, control->queued_at, now, last);
 
-	refresh.dimension_user_id = (int64) pg_atomic_read_u64(&slot->dimension_user_id);
-	refresh.usec = usec;
-	refresh.priority = (DmuPriority) priority;
-	refresh.outcome = outcome;
-	dmu_profile_add(&slot->profile, control->queued_at, now, &refresh);
-
-	slot_add(&slot->outcomes[priority][outcome], 1);
-	slot_add(&slot->total_usec[priority], usec);
-	if ((uint64) usec > pg_atomic_read_u64(&slot->max_usec[priority]))
-		pg_atomic_write_u64(&slot->max_usec[priority], usec);
+	slot_add(&slot->outcomes[last->priority][outcome], 1);
+	slot_add(&slot->total_usec[last->priority], last->usec);
+	if ((uint64) last->usec > pg_atomic_read_u64(&slot->max_usec[last->priority]))
+		pg_atomic_write_u64(&slot->max_usec[last->priority], last->usec);
 	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
+}
+
+void
+dmu_slot_plans_alone(DmuSlot *slot)
+{
+	slot_add(&slot->planned_alone, 1);
 }
 
 void
 dmu_slot_postpone(DmuSlot *slot)
 {
-	uint32		priority = pg_atomic_read_u32(&slot->priority);
-	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+	const DmuSlowRefresh *last = last_refresh(slot, GetCurrentTimestamp(),
+											  DMU_DEFERRED);
 
-	slot_add(&slot->total_usec[priority], Max(GetCurrentTimestamp() - since, 0));
+	slot_add(&slot->total_usec[last->priority], last->usec);
 	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
 }
 
@@ -136,6 +158,49 @@ dmu_queue_profile(DmuControl *control, DmuProfile *profile)
 	dmu_profile_init(profile);
 	for (int i = 0; i < control->nslots; i++)
 		dmu_profile_merge(profile, &control->slots[i].profile);
+}
+
+/* Of a slot whose worker took part; else 0. */
+static TimestampTz
+free_since(DmuControl *control, int number)
+{
+	return (TimestampTz) pg_atomic_read_u64(&dmu_slot(control, number)->free_since);
+}
+
+void
+dmu_queue_idle(DmuControl *control, DmuIdle *idle)
+{
+	TimestampTz end = 0;
+
+	memset(idle, 0, sizeof(DmuIdle));
+	for (int number = 1; number <= control->nslots; number++)
+	{
+		if (free_since(control, number) <= end)
+			continue;
+		end = free_since(control, number);
+		idle->worker = number;
+		idle->last = dmu_slot(control, number)->profile.last;
+	}
+	for (int number = 1; number <= control->nslots; number++)
+	{
+		if (free_since(control, number) == 0)
+			continue;
+		idle->workers++;
+		/* With a service it may have been free before the cycle began. */
+		idle->usec += Max(end - Max(free_since(control, number),
+									control->queued_at), 0);
+		idle->total_usec += Max(end - control->queued_at, 0);
+	}
+}
+
+int64
+dmu_queue_planned_alone(DmuControl *control)
+{
+	int64		sum = 0;
+
+	for (int i = 0; i < control->nslots; i++)
+		sum += (int64) pg_atomic_read_u64(&control->slots[i].planned_alone);
+	return sum;
 }
 
 int64

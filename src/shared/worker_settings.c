@@ -104,3 +104,20 @@ dmu_settings_apply_worker_settings(void)
 						current_role_context(), PGC_S_SESSION);
 	}
 }
+
+bool
+dmu_settings_keep_plans(void)
+{
+	bool		result = false;
+	ListCell   *lc;
+
+	/* Of several the last one holds. */
+	foreach(lc, dmu_settings_worker_settings())
+	{
+		const DmuWorkerSetting *setting = lfirst(lc);
+
+		if (pg_strcasecmp(setting->name, "plan_cache_mode") == 0)
+			result = pg_strcasecmp(setting->value, "force_generic_plan") == 0;
+	}
+	return result;
+}

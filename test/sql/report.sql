@@ -37,11 +37,13 @@ INSERT INTO datamart_users_cycle_priorities
 	(41, 'low',        1034,  1030,  4, 0, 0, '00:00:33',    '00:00:00.417', '24.5ms',  '98ms',  '28h'),
 	(41, 'lowest',    11733, 10689,  0, 7, 0, '00:06:52.25', '00:00:00.09',  NULL,      NULL,    NULL);
 INSERT INTO datamart_users_cycle_profiles
-	(cycle_id, p50, p95, p99, bucket_upto, bucket_count, sample_width, samples) VALUES
+	(cycle_id, p50, p95, p99, bucket_upto, bucket_count, sample_width, samples,
+	 planned_alone, idle_time, work_time, last_worker, last_user_id, last_priority, last_actions, last_elapsed) VALUES
 	(41, '28.7ms', '114.7ms', '458.8ms',
 	 '{0.9ms,6ms,14ms,24.5ms,28.7ms,49ms,57ms,98ms,115ms,229ms,459ms,917ms,3.7s,44s}',
 	 '{7,90,480,7000,5100,3007,900,1200,604,310,150,70,44,1}',
-	 '16s', '{52,120,204,330,410,512,604,700,733,690,610,0,0,204,380,520,611,640,655,700,712,690,681,660,640,655,610,590,577,560,540,525,510,500,490,480,470,100}');
+	 '16s', '{52,120,204,330,410,512,604,700,733,690,610,0,0,204,380,520,611,640,655,700,712,690,681,660,640,655,610,590,577,560,540,525,510,500,490,480,470,100}',
+	 1217, '100min 3.4s', '39h 20min', 1017, 1234567890123, 'historical', 4123456789, '100min 7s');
 INSERT INTO datamart_users_failures
 	(dimension_user_id, attempts, first_failed_at, last_failed_at, next_attempt_at, sqlstate, message, cycle_id)
 SELECT i, 1, '2026-03-01 10:16Z', '2026-03-01 10:16Z',
@@ -164,7 +166,7 @@ GRANT EXECUTE ON FUNCTION datamart_users_report(bigint) TO regress_dmu_report_re
 SET ROLE regress_dmu_report_reader;
 SELECT datamart_users_report(42);
 -- But ids and messages are for those who may read the tables they are from.
-\set third 'SELECT line FROM string_to_table(datamart_users_report(41), E''\\n'') WITH ORDINALITY AS l (line, number) WHERE number IN (2, 3) OR number > 30 ORDER BY number;'
+\set third 'SELECT line FROM string_to_table(datamart_users_report(41), E''\\n'') WITH ORDINALITY AS l (line, number) WHERE number IN (2, 3) OR number > 33 ORDER BY number;'
 :third
 RESET ROLE;
 GRANT SELECT ON datamart_users_failures TO regress_dmu_report_reader;
