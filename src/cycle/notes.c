@@ -26,15 +26,28 @@
 /* How often something is written, milliseconds. */
 #define DMU_NOTES_INTERVAL 5000
 
+/*
+ * What a service has counted is written at once if there are so many: it looks
+ * again before that time has passed.
+ */
+#define DMU_NOTES_COUNTS 100
+
 /* What we wait for any lock. */
 #define DMU_NOTES_LOCK_WAIT "200ms"
 
-/* Of the process's one cycle. */
+/* Of the cycle at which this process is. */
 typedef struct Notes
 {
 	DmuLook    *look;			/* NULL: it has found nobody yet */
 	bool		look_is_written;
 	TimestampTz written_at;		/* the last time */
+	DmuCounts  *storing;		/* while that is stored */
+
+	/* Of a service, whose queues come and go: who is fresh. */
+	bool		gathers;
+	int64	   *gathered;
+	uint32		ngathered;
+	uint32		capacity;
 } Notes;
 
 static Notes notes;
@@ -145,11 +158,11 @@ note_progress(DmuControl *control, const Fresh *fresh)
 	note_waiting(control, fresh);
 }
 
-/* NoteWriter */
+/* NoteWriter; what notes.storing points to. */
 static void
 note_action_counts(DmuControl *control, const Fresh *fresh)
 {
-	(void) dmu_counts_store(notes.look->counts);
+	(void) dmu_counts_store(notes.storing);
 }
 
 /* In a transaction of its own; false if that failed. */
@@ -191,6 +204,15 @@ find_fresh(DmuControl *control, Fresh *fresh)
 {
 	uint32		nentries;
 
+	if (notes.gathers)
+	{
+		fresh->n = (int) notes.ngathered;
+		fresh->ids = palloc_extended(Max(fresh->n, 1) * sizeof(int64),
+									 MCXT_ALLOC_HUGE);
+		fresh->positions = NULL;
+		memcpy(fresh->ids, notes.gathered, fresh->n * sizeof(int64));
+		return;
+	}
 	fresh->queue = dmu_queue_open(control);
 	nentries = fresh->queue == NULL ? 0 : fresh->queue->nentries;
 	fresh->ids = palloc_extended(Max(nentries, 1) * sizeof(int64),
@@ -207,28 +229,36 @@ find_fresh(DmuControl *control, Fresh *fresh)
 	}
 }
 
+/* Stores what a look has counted, if there is anything, and frees it. */
+static void
+store_counts(DmuControl *control, DmuLook *look)
+{
+	notes.storing = look->counts;
+	if (dmu_counts_are_news(look->counts))
+		(void) note(control, note_action_counts, NULL, "what it counted");
+	notes.storing = NULL;
+	pfree(look->counts->list);
+	pfree(look->counts);
+	look->counts = NULL;
+}
+
 /*
- * Once a cycle: what it counted holds for the row versions that it saw, which
- * those who were refreshed have no more.
+ * Once for each look: what it counted holds for the row versions that it saw,
+ * which those who were refreshed have no more.
  */
 static void
 write_action_counts(DmuControl *control, const Fresh *fresh)
 {
-	DmuCounts  *counts = notes.look->counts;
 	int64	   *done;
 
-	if (counts == NULL)
+	if (notes.look->counts == NULL)
 		return;
 	done = palloc_extended(Max(fresh->n, 1) * sizeof(int64), MCXT_ALLOC_HUGE);
 	memcpy(done, fresh->ids, fresh->n * sizeof(int64));
 	qsort(done, fresh->n, sizeof(int64), compare_ids);
-	dmu_counts_drop(counts, done, fresh->n);
+	dmu_counts_drop(notes.look->counts, done, fresh->n);
 	pfree(done);
-	if (dmu_counts_are_news(counts))
-		(void) note(control, note_action_counts, fresh, "what it counted");
-	notes.look->counts = NULL;
-	pfree(counts->list);
-	pfree(counts);
+	store_counts(control, notes.look);
 }
 
 /* What it did not get to stays fresh for the next time. */
@@ -243,11 +273,13 @@ write_down(DmuControl *control, bool with_counts)
 			 "how far it is and who waits"))
 	{
 		notes.look_is_written = true;
-		for (int i = 0; i < fresh.n; i++)
+		notes.ngathered = 0;
+		for (int i = 0; i < fresh.n && !notes.gathers; i++)
 			fresh.queue->entries[fresh.positions[i]].fresh = false;
 	}
 	pfree(fresh.ids);
-	pfree(fresh.positions);
+	if (fresh.positions != NULL)
+		pfree(fresh.positions);
 }
 
 void
@@ -255,6 +287,43 @@ dmu_notes_begin(DmuLook *look)
 {
 	notes.look = look;
 	notes.written_at = look->at;
+}
+
+void
+dmu_notes_look(DmuLook *look)
+{
+	if (notes.look == NULL)
+		notes.written_at = look->at;
+	notes.look = look;
+	notes.look_is_written = false;
+	notes.gathers = true;
+}
+
+void
+dmu_notes_counts(DmuControl *control, DmuLook *look)
+{
+	if (look->counts != NULL && dmu_counts_new(look->counts) >= DMU_NOTES_COUNTS)
+		store_counts(control, look);
+}
+
+void
+dmu_notes_fresh(int64 dimension_user_id)
+{
+	if (notes.ngathered == notes.capacity)
+	{
+		notes.capacity = Max(2 * notes.capacity, 1024);
+		notes.gathered = notes.gathered == NULL ?
+			MemoryContextAlloc(TopMemoryContext, notes.capacity * sizeof(int64)) :
+			repalloc_huge(notes.gathered, notes.capacity * sizeof(int64));
+	}
+	notes.gathered[notes.ngathered++] = dimension_user_id;
+}
+
+void
+dmu_notes_forget(void)
+{
+	notes.look = NULL;
+	notes.ngathered = 0;
 }
 
 void

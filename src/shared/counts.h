@@ -91,6 +91,9 @@ extern DmuCount *dmu_counts_find(const DmuCounts *counts, int64 dimension_user_i
  */
 extern void dmu_counts_recall(DmuCounts *counts);
 
+/* How many of those that can be remembered this process has counted. */
+extern int64 dmu_counts_new(const DmuCounts *counts);
+
 /* True if there is anything to write down. */
 extern bool dmu_counts_are_news(const DmuCounts *counts);
 

@@ -64,10 +64,16 @@ storable(const DmuCounts *counts, int run)
 	return n;
 }
 
+int64
+dmu_counts_new(const DmuCounts *counts)
+{
+	return storable(counts, DMU_COUNT_NEW);
+}
+
 bool
 dmu_counts_are_news(const DmuCounts *counts)
 {
-	return storable(counts, DMU_COUNT_NEW) > 0 ||
+	return dmu_counts_new(counts) > 0 ||
 		counts->nstored > 2 * storable(counts, -1) + USELESS_MAX;
 }
 
@@ -136,7 +142,7 @@ list_runs(const DmuCounts *counts, Relation relation, Snapshot snapshot,
 static void
 choose_runs(const DmuCounts *counts, Run *runs, int nruns, bool all)
 {
-	int64		size = storable(counts, DMU_COUNT_NEW);
+	int64		size = dmu_counts_new(counts);
 	int64		rest = 0;
 
 	qsort(runs, nruns, sizeof(Run), compare_runs);
