@@ -28,7 +28,7 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter
 LAYOUT_HEADERS = datamart_users profile request queue
 LAYOUT := $(shell cat $(LAYOUT_HEADERS:%=$(here)/src/shared/%.h) | cksum | cut -d ' ' -f 1)
 PG_CPPFLAGS = $(SRC_FOLDERS:%=-I$(here)/%) \
-	-DDMU_LAYOUT=$(LAYOUT)
+	-DDMU_LAYOUT=$(LAYOUT) -DDMU_EXTENSION_VERSION='"$(EXTVERSION)"'
 
 # Looked for when tests run only: a package may come without them.
 REGRESS = $(call stems,test/sql/,.sql)
