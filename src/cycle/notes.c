@@ -28,12 +28,18 @@
 /* What we wait for any lock. */
 #define DMU_NOTES_LOCK_WAIT "200ms"
 
-/* Of the process's one cycle. */
+/* Of the cycle at which this process is. */
 typedef struct Notes
 {
 	DmuLook    *look;			/* NULL: it has found nobody yet */
 	bool		look_is_written;
 	TimestampTz written_at;		/* the last time */
+
+	/* Of a service, whose queues come and go: who is fresh. */
+	bool		gathers;
+	int64	   *gathered;
+	uint32		ngathered;
+	uint32		capacity;
 } Notes;
 
 static Notes notes;
@@ -165,6 +171,15 @@ find_fresh(DmuControl *control, Fresh *fresh)
 {
 	uint32		nentries;
 
+	if (notes.gathers)
+	{
+		fresh->n = (int) notes.ngathered;
+		fresh->ids = palloc_extended(Max(fresh->n, 1) * sizeof(int64),
+									 MCXT_ALLOC_HUGE);
+		fresh->positions = NULL;
+		memcpy(fresh->ids, notes.gathered, fresh->n * sizeof(int64));
+		return;
+	}
 	fresh->queue = dmu_queue_open(control);
 	nentries = fresh->queue == NULL ? 0 : fresh->queue->nentries;
 	fresh->ids = palloc_extended(Max(nentries, 1) * sizeof(int64),
@@ -191,11 +206,13 @@ write_down(DmuControl *control, bool with_counts)
 	if (note(control, with_counts, &fresh))
 	{
 		notes.look_is_written = true;
-		for (int i = 0; i < fresh.n; i++)
+		notes.ngathered = 0;
+		for (int i = 0; i < fresh.n && !notes.gathers; i++)
 			fresh.queue->entries[fresh.positions[i]].fresh = false;
 	}
 	pfree(fresh.ids);
-	pfree(fresh.positions);
+	if (fresh.positions != NULL)
+		pfree(fresh.positions);
 }
 
 void
@@ -203,6 +220,36 @@ dmu_notes_begin(DmuLook *look)
 {
 	notes.look = look;
 	notes.written_at = look->at;
+}
+
+void
+dmu_notes_look(DmuLook *look)
+{
+	if (notes.look == NULL)
+		notes.written_at = look->at;
+	notes.look = look;
+	notes.look_is_written = false;
+	notes.gathers = true;
+}
+
+void
+dmu_notes_fresh(int64 dimension_user_id)
+{
+	if (notes.ngathered == notes.capacity)
+	{
+		notes.capacity = Max(2 * notes.capacity, 1024);
+		notes.gathered = notes.gathered == NULL ?
+			MemoryContextAlloc(TopMemoryContext, notes.capacity * sizeof(int64)) :
+			repalloc_huge(notes.gathered, notes.capacity * sizeof(int64));
+	}
+	notes.gathered[notes.ngathered++] = dimension_user_id;
+}
+
+void
+dmu_notes_forget(void)
+{
+	notes.look = NULL;
+	notes.ngathered = 0;
 }
 
 void
