@@ -154,6 +154,12 @@ typedef struct DmuServiceState
 	pg_atomic_uint64 looked_at; /* TimestampTz, the last time */
 	pg_atomic_uint64 look_usec; /* what that took */
 	char		version[64];	/* of the extension, when it started */
+
+	/*
+	 * The pid of a worker that leaves because of its memory, 0 again when the
+	 * coordinator has seen that; that worker.
+	 */
+	pg_atomic_uint32 leaving;
 } DmuServiceState;
 
 typedef struct DmuControl
