@@ -20,10 +20,13 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "nodes/bitmapset.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/nodes.h"
 #include "nodes/primnodes.h"
 #include "optimizer/optimizer.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 /*
  * $1 is a table with the flag, $2 the name of that.  Those of partitions and
@@ -31,7 +34,9 @@
  * update names the table.  Rules have no WHEN, and no tgqual.
  *
  * What to do: the same trigger with one more condition; where it is for other
- * events, too, which have no OLD or no NEW, one for the update beside it.
+ * events, too, which have no OLD or no NEW, one for the update beside it, whose
+ * name has room for ten bytes more.  One that is replaced is no longer enabled
+ * ALWAYS.
  */
 static const char triggers_sql[] =
 "WITH RECURSIVE tree (relid) AS ("
@@ -40,6 +45,8 @@ static const char triggers_sql[] =
 "   SELECT i.inhrelid FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.relid),"
 " fired AS ("
 "   SELECT t.oid, t.tgname, t.tgqual, t.tgtype, t.tgconstraint, a.attnum,"
+"          left(t.tgname::text, 53 - octet_length(t.tgname::text) + length(t.tgname::text)) || '_on_update' AS second,"
+"          CASE t.tgenabled WHEN 'A' THEN format(E'\\nALTER TABLE %I.%I ENABLE ALWAYS TRIGGER ', n.nspname, c.relname) END AS always,"
 "          format('%I.%I', n.nspname, c.relname) AS relation,"
 "          format('(OLD.%1$I AND NOT NEW.%1$I) IS NOT TRUE', $2) AS condition,"
 "          regexp_match(pg_get_triggerdef(t.oid),"
@@ -64,13 +71,13 @@ static const char triggers_sql[] =
 "            THEN format('-- drop constraint trigger %I, and create it for the update with WHEN (%s)', tgname, condition)"
 "            WHEN tgtype & 12 = 0"
 "            THEN format('CREATE OR REPLACE TRIGGER %s FOR EACH ROW WHEN (%s%s)%s;', def[1],"
-"                        '(' || def[2] || ') AND ', condition, def[3])"
+"                        '(' || def[2] || ') AND ', condition, def[3]) || coalesce(always || quote_ident(tgname) || ';', '')"
 "            ELSE format('CREATE OR REPLACE TRIGGER %I %s %s ON %s FOR EACH ROW%s%s;', tgname, timing,"
 "                        CASE tgtype & 12 WHEN 4 THEN 'INSERT' WHEN 8 THEN 'DELETE' ELSE 'INSERT OR DELETE' END,"
 "                        relation, ' WHEN (' || def[2] || ')', def[3])"
-"                 || E'\\n' ||"
-"                 format('CREATE TRIGGER %I %s UPDATE%s ON %s FOR EACH ROW WHEN (%s%s)%s;', tgname || '_on_update', timing, columns,"
-"                        relation, '(' || def[2] || ') AND ', condition, def[3])"
+"                 || coalesce(always || quote_ident(tgname) || ';', '') || E'\\n' ||"
+"                 format('CREATE TRIGGER %I %s UPDATE%s ON %s FOR EACH ROW WHEN (%s%s)%s;', second, timing, columns,"
+"                        relation, '(' || def[2] || ') AND ', condition, def[3]) || coalesce(always || quote_ident(second) || ';', '')"
 "        END"
 "  FROM fired"
 " UNION ALL "
@@ -96,21 +103,66 @@ has_column(const Bitmapset *columns, int attnum)
 	return bms_is_member(attnum - FirstLowInvalidHeapAttributeNumber, columns);
 }
 
+/* The same column of OLD and of NEW. */
+static bool
+is_column_twice(const List *args)
+{
+	const Var  *a;
+	const Var  *b;
+
+	if (list_length(args) != 2)
+		return false;
+	a = (const Var *) strip_implicit_coercions(linitial(args));
+	b = (const Var *) strip_implicit_coercions(lsecond(args));
+	return IsA(a, Var) && IsA(b, Var) &&
+		a->varattno == b->varattno && a->varno != b->varno;
+}
+
+/* True of OLD.c = NEW.c, and of OLD.c IS NOT DISTINCT FROM NEW.c. */
+static bool
+says_unchanged(const Node *condition)
+{
+	if (IsA(condition, BoolExpr) &&
+		((const BoolExpr *) condition)->boolop == NOT_EXPR)
+	{
+		const DistinctExpr *differ = linitial(((const BoolExpr *) condition)->args);
+
+		return IsA(differ, DistinctExpr) && is_column_twice(differ->args);
+	}
+	if (IsA(condition, OpExpr))
+	{
+		const OpExpr *compare = (const OpExpr *) condition;
+
+		return is_column_twice(compare->args) &&
+			op_mergejoinable(compare->opno, exprType(linitial(compare->args)));
+	}
+	return false;
+}
+
 /*
  * True if an update of nothing but the flag may fulfil the condition of a
  * trigger.  One that names the flag was made with it in mind; one that compares
- * other columns of OLD and NEW sees no change in them.
+ * other columns of OLD and NEW sees no change in them, which only matters where
+ * it asks for one.
  */
 static bool
 may_fire(const char *condition, int flag)
 {
 	Node	   *expression;
+	List	   *conditions = NIL;
+	ListCell   *lc;
 	Bitmapset  *old_columns;
 	Bitmapset  *new_columns;
 
 	if (condition == NULL)
 		return true;
 	expression = stringToNode(condition);
+	foreach(lc, make_ands_implicit((Expr *) expression))
+	{
+		if (!says_unchanged(lfirst(lc)))
+			conditions = lappend(conditions, lfirst(lc));
+	}
+	expression = (Node *) conditions;
 	old_columns = columns_of(expression, PRS2_OLD_VARNO);
 	new_columns = columns_of(expression, PRS2_NEW_VARNO);
 	if (has_column(old_columns, flag) || has_column(new_columns, flag))

@@ -16,6 +16,7 @@
  */
 #include "source.h"
 
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "compat.h"
 #include "executor/executor.h"
@@ -33,18 +34,38 @@
 
 PG_FUNCTION_INFO_V1(datamart_users_source_handler);
 
+/* The types of their columns, up to an invalid one. */
+static const Oid progress_types[] = {
+	INT8OID, TEXTOID, NAMEOID, TEXTOID, TIMESTAMPTZOID, INTERVALOID, INT8OID,
+	INT4OID, INT4OID, INT4OID, INT4OID, INT4OID, INT4OID, INT4OID,
+	NUMERICOID, NUMERICOID, INTERVALOID, InvalidOid
+};
+static const Oid worker_types[] = {
+	INT8OID, TEXTOID, INT4OID, INT4OID, TEXTOID, INT8OID, TEXTOID,
+	TIMESTAMPTZOID, INT8OID, INT8OID, InvalidOid
+};
+static const Oid backlog_types[] = {
+	TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
+	INTERVALOID, INTERVALOID, INTERVALOID, INTERVALOID, INT8OID, InvalidOid
+};
+static const Oid service_types[] = {
+	INT4OID, TEXTOID, NAMEOID, TIMESTAMPTZOID, INTERVALOID, INT4OID, INT4OID,
+	TEXTOID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, INTERVALOID, InvalidOid
+};
+
 /* By the option "source" of the foreign table. */
 static const struct
 {
 	const char *name;
+	const Oid  *types;
 	void		(*put_all) (DmuRows *rows);
 }			sources[] =
 
 {
-	{"progress", dmu_progress_rows},
-	{"workers", dmu_worker_rows},
-	{"backlog", dmu_backlog_rows},
-	{"service", dmu_service_rows},
+	{"progress", progress_types, dmu_progress_rows},
+	{"workers", worker_types, dmu_worker_rows},
+	{"backlog", backlog_types, dmu_backlog_rows},
+	{"service", service_types, dmu_service_rows},
 };
 
 struct DmuRows
@@ -54,14 +75,34 @@ struct DmuRows
 	TupleTableSlot *slot;
 };
 
+/*
+ * Whoever may use the server can make a foreign table of it, with columns to
+ * his taste, and a number that is read as a text would be an address.
+ */
+static void
+refuse_other_columns(Relation relation, const Oid *types)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+	int			i = 0;
+
+	while (i < desc->natts && OidIsValid(types[i]) &&
+		   TupleDescAttr(desc, i)->atttypid == types[i])
+		i++;
+	if (i < desc->natts || OidIsValid(types[i]))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("foreign table \"%s\" has other columns than the library of datamart_users makes",
+						RelationGetRelationName(relation)),
+				 errhint("If it is of the extension, that is of another version: run ALTER EXTENSION %s UPDATE.",
+						 DMU_EXTENSION_NAME)));
+}
+
 void
 dmu_source_put(DmuRows *rows, int ncolumns, Datum *values, bool *nulls)
 {
 	if (rows->desc->natts != ncolumns)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the library of datamart_users is of another version than the extension in this database"),
-				 errhint("Run ALTER EXTENSION %s UPDATE.", DMU_EXTENSION_NAME)));
+		elog(ERROR, "a row of %d columns for a table of %d", ncolumns,
+			 rows->desc->natts);
 	tuplestore_putvalues(rows->store, rows->desc, values, nulls);
 }
 
@@ -117,6 +158,7 @@ put_all(Relation relation, DmuRows *rows)
 			if (strcmp(option->defname, "source") == 0 &&
 				strcmp(defGetString(option), sources[i].name) == 0)
 			{
+				refuse_other_columns(relation, sources[i].types);
 				sources[i].put_all(rows);
 				return;
 			}

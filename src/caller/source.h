@@ -14,8 +14,8 @@
 typedef struct DmuRows DmuRows;
 
 /*
- * Copies a row.  "values" and "nulls" have as many elements as the foreign
- * table has columns, which "ncolumns" is checked against.
+ * Copies a row.  "values" and "nulls" have "ncolumns" elements, of the types
+ * that source.c has for this foreign table.
  */
 extern void dmu_source_put(DmuRows *rows, int ncolumns, Datum *values,
 						   bool *nulls);

@@ -60,6 +60,8 @@ CREATE FOREIGN TABLE dwh.mine (a integer) SERVER datamart_users OPTIONS (source 
 CREATE FOREIGN TABLE dwh.yours (a integer) SERVER datamart_users OPTIONS (origin 'progress');
 SELECT count(*) FROM dwh.mine;
 SELECT count(*) FROM dwh.yours;
+CREATE FOREIGN TABLE dwh.others (a text, b text, c text, d text, e text, f text, g text, h text, i text, j text, k text, l text) SERVER datamart_users OPTIONS (source 'backlog');
+SELECT c FROM dwh.others;
 SELECT count(*) FROM datamart_users_backlog_source;
 
 -- As part of other queries: scanned again and again, and beside a table that

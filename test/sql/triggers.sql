@@ -72,6 +72,19 @@ DELETE FROM dwh.dimension_users WHERE dimension_user_id = 1;
 INSERT INTO dwh.dimension_users VALUES (1, 'one', false);
 SELECT * FROM dwh.told ORDER BY 1, 2;
 
+-- Unless somebody else has set it: nobody has, if only the flag is cleared.
+CREATE TRIGGER if_unchanged BEFORE UPDATE ON dwh.dimension_users FOR EACH ROW WHEN (OLD.updated_at IS NOT DISTINCT FROM NEW.updated_at) EXECUTE FUNCTION dwh.touch();
+CREATE TRIGGER if_same AFTER UPDATE ON dwh.dimension_users FOR EACH ROW WHEN (NEW.updated_at = OLD.updated_at AND NEW.dimension_user_id > 0) EXECUTE FUNCTION dwh.tell();
+CREATE TRIGGER not_if_both AFTER UPDATE ON dwh.dimension_users FOR EACH ROW WHEN (NEW.updated_at = OLD.updated_at AND OLD.label <> NEW.label) EXECUTE FUNCTION dwh.tell();
+-- A name that has no room for more, and those that a replica fires, too.
+CREATE TRIGGER "As long as a name can be, and so there is no room in it for mor" AFTER INSERT OR UPDATE ON dwh.dimension_users FOR EACH ROW EXECUTE FUNCTION dwh.tell();
+ALTER TABLE dwh.dimension_users ENABLE ALWAYS TRIGGER "As long as a name can be, and so there is no room in it for mor", ENABLE ALWAYS TRIGGER if_same;
+:says
+:hints;
+:hints \gexec
+:says
+SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'dwh.dimension_users'::regclass AND (tgname LIKE 'As long%' OR tgname LIKE 'if%') ORDER BY tgname COLLATE "C";
+
 -- Partitions and views, with other names for the flag.
 CREATE TABLE dwh."Parts" (k integer, "Flag" boolean, t integer DEFAULT 0) PARTITION BY RANGE (k);
 CREATE TABLE dwh.p1 PARTITION OF dwh."Parts" FOR VALUES FROM (0) TO (10);
