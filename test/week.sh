@@ -61,7 +61,7 @@ steps=$((days * 24 / step))
 #-------------------------------------------------------------------------
 
 # as ROLE NAME [STATEMENT...]: a session of that role, under the name of an
-# application; what it says goes to a file that nobody reads if all is well.
+# application.
 as() {
 	local role=$1 name=$2 statement
 	local -a arguments=()
@@ -154,6 +154,9 @@ flag() {
 		UPDATE dwh.dimension_users SET modified = TRUE
 		 WHERE is_current AND dwh.noise(dimension_user_id, $1) < $1 / 100.0"
 }
+
+# So many that a cycle lasts for a while, at whatever hour.
+be_busy() { flag $((30000 / users + 1)); }
 
 #-------------------------------------------------------------------------
 # What happens
@@ -284,6 +287,9 @@ cancel_of_a_worker() {
 # What happens in a step; most of them are plain.
 live_through() {
 	case $1 in
+	12 | 21 | 28 | 35 | 38) be_busy ;;
+	esac
+	case $1 in
 	9) rename_accounts ;;
 	12) administrator_cancels ;;
 	17) park_two ;;
@@ -348,7 +354,7 @@ ask() {
 	until_idle
 }
 
-prepare_machine
+prepare_machine perl
 prepare_workspace
 build_extension
 install_extension
@@ -361,6 +367,8 @@ page show
 
 if [[ $page = yes ]]; then
 	say 'Writing it into doc/monitoring.md'
+	cmp -s doc/monitoring.md "$repository/doc/monitoring.md" ||
+		die 'somebody has changed doc/monitoring.md meanwhile'
 	page write >"$workspace/page"
 	cp "$workspace/page" "$repository/doc/monitoring.md"
 fi

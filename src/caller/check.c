@@ -206,6 +206,7 @@ static const struct
 	{"facts partitions", dmu_check_facts_partitions, NULL},
 	{"users index", dmu_check_users_index, NULL},
 	{"flag index", dmu_check_flag_index, NULL},
+	{"triggers", dmu_check_triggers, NULL},
 	{"statistics", dmu_check_statistics, NULL},
 	{"publications", dmu_check_publications, NULL},
 	{"worker slots", dmu_check_worker_slots, NULL},

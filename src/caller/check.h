@@ -77,7 +77,8 @@ extern void dmu_check_users_index(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_flag_index(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_statistics(DmuDoctor *doctor, DmuFinding *finding);
 
-/* In check_replication.c, as the caller. */
+/* In check_triggers.c and check_replication.c, as the caller. */
+extern void dmu_check_triggers(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_publications(DmuDoctor *doctor, DmuFinding *finding);
 
 /* In check_server.c: what the server has for a cycle. */

@@ -33,7 +33,7 @@ describe_relation(Oid relation, const char *name)
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
 	Form_pg_class form;
 	const char *kind = "a table";
-	const char *rows = "an unknown number of rows";
+	const char *rows = "";
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", relation);
@@ -46,12 +46,13 @@ describe_relation(Oid relation, const char *name)
 		kind = "a materialized view";
 	else if (form->relkind == RELKIND_FOREIGN_TABLE)
 		kind = "a foreign table";
-	if (form->reltuples >= 0 && form->relkind != RELKIND_VIEW)
-		rows = psprintf(ngettext("about %s row", "about %s rows",
-								 (unsigned long) form->reltuples),
-						dmu_text_number((int64) form->reltuples));
+	if (form->relkind != RELKIND_VIEW)
+		rows = form->reltuples < 0 ? ", never analyzed" :
+			psprintf(ngettext(" with about %s row", " with about %s rows",
+							  (unsigned long) form->reltuples),
+					 dmu_text_number((int64) form->reltuples));
 	ReleaseSysCache(tuple);
-	return psprintf("%s, %s with %s", name, kind, rows);
+	return psprintf("%s, %s%s", name, kind, rows);
 }
 
 void

@@ -244,7 +244,9 @@ draw_workers(DmuCanvas *canvas, const DmuPicture *picture)
 		dmu_canvas_end_line(canvas);
 	}
 	if (picture->nworkers > shown)
-		appendStringInfo(text, "  and %d others\n", picture->nworkers - shown);
+		appendStringInfo(text, ngettext("  and %d other\n", "  and %d others\n",
+										picture->nworkers - shown),
+						 picture->nworkers - shown);
 }
 
 /*

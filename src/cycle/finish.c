@@ -277,7 +277,9 @@ end_message(DmuControl *control, const DmuCycleResult *result)
 						control->request.time_limit / 1000.0,
 						dmu_queue_phase(control) < DMU_PHASE_QUEUED ?
 						"before the queue was filled" :
-						psprintf("with " INT64_FORMAT " of %d datamart users still to do",
+						psprintf(ngettext("with " INT64_FORMAT " of %d datamart user still to do",
+										  "with " INT64_FORMAT " of %d datamart users still to do",
+										  control->found),
 								 control->found - dmu_tally_done(&result->total),
 								 control->found));
 	if (error->sqlerrcode == 0 || dmu_failure_texts)

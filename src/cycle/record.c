@@ -165,6 +165,7 @@ dmu_record_put_off(DmuControl *control, const int64 *ids, int nids)
 	};
 
 	write_down(&record, write_put_off,
-			   psprintf("deferral of %d datamart users", nids),
-			   "They are counted, but missing in datamart_users_attempts.");
+			   psprintf(ngettext("deferral of %d datamart user",
+								 "deferral of %d datamart users", nids), nids),
+			   "It is counted, but missing in datamart_users_attempts.");
 }
