@@ -17,7 +17,7 @@ OBJS := $(foreach folder,$(SRC_FOLDERS),$(patsubst %,$(folder)/%.o,$(call stems,
 PGFILEDESC = "datamart_users - refreshes modified datamart users, the most relevant first, in parallel"
 
 # The script, one file a subject; a later one may speak of an earlier one.
-SQL_PARTS = begin history failures cycle try queue progress metrics compare check report end
+SQL_PARTS = begin history failures cycle try queue progress service metrics compare check report end
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
 # Beyond the server's own flags; its headers do not name all parameters unused.
@@ -28,7 +28,7 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter
 LAYOUT_HEADERS = datamart_users profile request queue
 LAYOUT := $(shell cat $(LAYOUT_HEADERS:%=$(here)/src/shared/%.h) | cksum | cut -d ' ' -f 1)
 PG_CPPFLAGS = $(SRC_FOLDERS:%=-I$(here)/%) \
-	-DDMU_LAYOUT=$(LAYOUT)
+	-DDMU_LAYOUT=$(LAYOUT) -DDMU_EXTENSION_VERSION='"$(EXTVERSION)"'
 
 # Looked for when tests run only: a package may come without them.
 REGRESS = $(call stems,test/sql/,.sql)

@@ -26,6 +26,7 @@ GRANT SELECT ON
 	@extschema@.datamart_users_drain,
 	@extschema@.datamart_users_progress,
 	@extschema@.datamart_users_workers,
+	@extschema@.datamart_users_service,
 	@extschema@.datamart_users_backlog
 TO pg_monitor;
 

@@ -36,7 +36,7 @@ CREATE INDEX datamart_users_cycles_users_oid_idx ON @extschema@.datamart_users_c
 CREATE INDEX datamart_users_cycles_users_table_idx ON @extschema@.datamart_users_cycles (users_table, users_oid);
 
 COMMENT ON TABLE @extschema@.datamart_users_cycles IS 'History of datamart_users: one row a cycle';
-COMMENT ON COLUMN @extschema@.datamart_users_cycles.status IS 'running, completed, time_limit, cancelled, failed, or aborted (its coordinator or the server died)';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.status IS 'running, completed, time_limit, cancelled, failed, or aborted (its coordinator or the server died, or the database was copied meanwhile)';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.role_name IS 'role that the cycle ran as';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.max_users IS 'limit on the queue, after settings and catch-up';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.time_limit IS 'no datamart user was claimed after this time; NULL = none';

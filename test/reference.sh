@@ -4,7 +4,7 @@
 #
 # Writes doc/reference.md from what the extension has in a database.
 
-# shellcheck source=test/lib.sh
+# shellcheck source=test/lib.sh disable=SC2119
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 exec </dev/null
 

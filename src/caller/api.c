@@ -43,10 +43,9 @@ typedef struct QueueResult
 	int32		position;
 } QueueResult;
 
-/* An integer argument; "fallback" if it is NULL. */
-static int32
-get_int_arg(FunctionCallInfo fcinfo, int argno, const char *name,
-			int32 max, int32 fallback)
+int32
+dmu_api_int_arg(FunctionCallInfo fcinfo, int argno, const char *name,
+				int32 max, int32 fallback)
 {
 	int32		value;
 
@@ -62,13 +61,10 @@ get_int_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 	return value;
 }
 
-/*
- * An interval argument in milliseconds, rounded up, "fallback" if it is NULL.
- * More than a century is an error, before it overflows somewhere.
- */
-static int64
-get_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name,
-				 int64 fallback)
+/* More than a century is an error, before it overflows somewhere. */
+int64
+dmu_api_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name,
+					 int64 fallback)
 {
 	const Interval *interval;
 	int64		days;
@@ -112,13 +108,13 @@ make_request(FunctionCallInfo fcinfo, const char *function,
 	const DmuWarehouse *warehouse;
 
 	memset(request, 0, sizeof(*request));
-	request->max_users = get_int_arg(fcinfo, 0, "max_users", DMU_MAX_USERS,
-									 DMU_USERS_BY_SETTINGS);
+	request->max_users = dmu_api_int_arg(fcinfo, 0, "max_users", DMU_MAX_USERS,
+										 DMU_USERS_BY_SETTINGS);
 	request->workers =
-		dmu_settings_worker_target(get_int_arg(fcinfo, 1, "max_workers",
-											   DMU_MAX_WORKERS, 0));
-	request->time_limit = get_interval_arg(fcinfo, 2, "time_limit",
-										   dmu_cycle_time_limit);
+		dmu_settings_worker_target(dmu_api_int_arg(fcinfo, 1, "max_workers",
+												   DMU_MAX_WORKERS, 0));
+	request->time_limit = dmu_api_interval_arg(fcinfo, 2, "time_limit",
+											   dmu_cycle_time_limit);
 	request->caller_waits = caller_waits;
 	dmu_context_check(function);
 	warehouse = dmu_api_check_warehouse();
@@ -245,7 +241,7 @@ datamart_users_wait_cycle(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("cycle_id must not be null")));
 	dmu_cycle_wait(PG_GETARG_INT64(0),
-				   get_interval_arg(fcinfo, 1, "timeout", -1), &result);
+				   dmu_api_interval_arg(fcinfo, 1, "timeout", -1), &result);
 	raise_failures(&result);
 	return cycle_row(fcinfo, &result);
 }
@@ -285,8 +281,8 @@ put_queue_row(const DmuQueueRow *row, void *arg)
 static DmuWarehouse *
 resolve_queue(FunctionCallInfo fcinfo, int *max_users, DmuBacklog *backlog)
 {
-	int			requested = get_int_arg(fcinfo, 0, "max_users", DMU_MAX_USERS,
-										DMU_USERS_BY_SETTINGS);
+	int			requested = dmu_api_int_arg(fcinfo, 0, "max_users", DMU_MAX_USERS,
+											DMU_USERS_BY_SETTINGS);
 	DmuWarehouse *warehouse = dmu_warehouse_resolve();
 	DmuFailure *failures;
 	int			nfailures;

@@ -213,6 +213,7 @@ static const struct
 	{"connections", dmu_check_connections, NULL},
 	{"worker settings", dmu_check_worker_settings, NULL},
 	{"timeouts", dmu_check_timeouts, NULL},
+	{"service", dmu_check_service, NULL},
 	{"settings", dmu_check_settings, NULL},
 	{"last cycle", dmu_check_last_cycle, NULL},
 	{"locks", dmu_check_locks, NULL},

@@ -101,6 +101,7 @@ extern char *dmu_check_worker_value(const char *name);
 /* In check_processes.c: what a process of a cycle meets. */
 extern void dmu_check_connections(DmuDoctor *doctor, DmuFinding *finding);
 extern void dmu_check_timeouts(DmuDoctor *doctor, DmuFinding *finding);
+extern void dmu_check_service(DmuDoctor *doctor, DmuFinding *finding);
 
 /* In check_history.c: what cycles have left behind, read as the owner. */
 extern void dmu_check_last_cycle(DmuDoctor *doctor, DmuFinding *finding);

@@ -164,7 +164,7 @@ dmu_check_last_cycle(DmuDoctor *doctor, DmuFinding *finding)
 	if (dead != NULL)
 	{
 		finding->status = "warning";
-		finding->detail = psprintf("cycle %s says running, but nothing runs: it died with its server or coordinator, and the next cycle will mark it as aborted", dead);
+		finding->detail = psprintf("cycle %s says running, but nothing runs: it died with its server or coordinator, or this is a copy of the database; the next cycle will mark it as aborted", dead);
 		finding->hint = psprintf("SELECT * FROM %s.datamart_users_run_cycle();",
 								 own_schema(doctor));
 	}

@@ -2,7 +2,7 @@
  *
  * check_processes.c
  *		The doctor on what a new process of a cycle meets: is it let into the
- *		database, and what bounds its work there?
+ *		database, and what bounds its work there?  And is there a service?
  *
  *		The server asks the former when a process connects, and answers with
  *		FATAL; the rules are those of InitializeSessionUserId() and
@@ -19,12 +19,14 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "procedure.h"
+#include "progress.h"
 #include "settings.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 /*
  * The role that processes log in as: that of the session, or the one that is
@@ -151,4 +153,27 @@ dmu_check_timeouts(DmuDoctor *doctor, DmuFinding *finding)
 		worker_timeout(DMU_TRANSACTION_TIMEOUT) > 0)
 		appendStringInfoString(&text, "; transaction_timeout does not reach workers");
 	finding->detail = text.data;
+}
+
+/* A cycle of a datamart cannot begin beside its service. */
+void
+dmu_check_service(DmuDoctor *doctor, DmuFinding *finding)
+{
+	DmuProgressScan scan;
+	DmuControl *control;
+
+	finding->detail = "no service runs for this datamart";
+	dmu_progress_begin(&scan);
+	while ((control = dmu_progress_next_service(&scan)) != NULL)
+	{
+		if (control->head.users != doctor->warehouse.users)
+			continue;
+		finding->detail = psprintf("a service runs as role %s since %s, with %d workers, and has begun " INT64_FORMAT " cycles; its coordinator has process ID %d",
+								   quote_identifier(NameStr(control->role_name)),
+								   timestamptz_to_str(control->service.since),
+								   (int) pg_atomic_read_u32(&control->workers_registered),
+								   (int64) pg_atomic_read_u64(&control->service.cycles),
+								   (int) control->head.coordinator_pid);
+	}
+	dmu_progress_end(&scan);
 }

@@ -117,16 +117,19 @@ static void
 launch_cycle(OwnCycle *cycle, const DmuRequest *request)
 {
 	Size		session_size = dmu_launch_session_size();
+	bool		is_service = request->poll > 0;
 
 	/* The coordinator will make sure; but this takes no process. */
 	dmu_progress_refuse_second(request->users);
 
-	cycle->seg = dmu_queue_create(request->workers, session_size);
+	cycle->seg = dmu_queue_create(request->workers + (is_service ? 1 : 0),
+								  session_size);
 	cycle->control = dmu_queue_control(cycle->seg);
 	cycle->control->request = *request;
 	dmu_launch_save_session(cycle->control, session_size);
 
-	if (!dmu_launch_register(dsm_segment_handle(cycle->seg), DMU_COORDINATOR,
+	if (!dmu_launch_register(dsm_segment_handle(cycle->seg),
+							 is_service ? DMU_SERVICE : DMU_COORDINATOR,
 							 &cycle->coordinator))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
@@ -268,6 +271,12 @@ follow_cycle(OwnCycle *cycle, const DmuRequest *request, DmuPhase phase)
 	}
 	PG_END_TRY();
 
+}
+
+/* The error that has ended it, if there is one. */
+static void
+raise_error(OwnCycle *cycle)
+{
 	if (dmu_queue_phase(cycle->control) == DMU_PHASE_FINISHED &&
 		cycle->control->error.sqlerrcode != 0)
 		dmu_error_raise(&cycle->control->error);
@@ -280,6 +289,7 @@ dmu_cycle_start(const DmuRequest *request)
 	int64		cycle_id;
 
 	follow_cycle(&cycle, request, DMU_PHASE_RUNNING);
+	raise_error(&cycle);
 	cycle_id = cycle.control->head.cycle_id;
 	dsm_detach(cycle.seg);
 	return cycle_id;
@@ -291,9 +301,46 @@ dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result)
 	OwnCycle	cycle;
 
 	follow_cycle(&cycle, request, DMU_PHASE_FINISHED);
+	raise_error(&cycle);
 	warn_not_replicated(cycle.control);
 	*result = cycle.control->result;
 	dsm_detach(cycle.seg);
+}
+
+/* True if the datamart has a service of this build. */
+static bool
+has_service(Oid users)
+{
+	dsm_segment *seg;
+	DmuControlHead *head = dmu_progress_attach_datamart(users, &seg);
+	DmuControl *control = head != NULL ? dmu_queue_whole(head) : NULL;
+	bool		result = control != NULL && control->request.poll > 0;
+
+	if (seg != NULL)
+		dsm_detach(seg);
+	return result;
+}
+
+bool
+dmu_cycle_start_service(const DmuRequest *request)
+{
+	OwnCycle	cycle;
+
+	if (has_service(request->users))
+		return false;
+	follow_cycle(&cycle, request, DMU_PHASE_RUNNING);
+
+	/* Another session may have been faster. */
+	if (dmu_queue_phase(cycle.control) == DMU_PHASE_FINISHED &&
+		cycle.control->error.sqlerrcode == ERRCODE_OBJECT_IN_USE &&
+		has_service(request->users))
+	{
+		dsm_detach(cycle.seg);
+		return false;
+	}
+	raise_error(&cycle);
+	dsm_detach(cycle.seg);
+	return true;
 }
 
 /* Its pid may be another backend's soon after it has ended. */
@@ -307,11 +354,12 @@ coordinator_lives(const DmuControlHead *head)
 }
 
 /*
- * Waits until another session's cycle has ended or "timeout" milliseconds have
- * passed (negative: no limit), which returns true.  With "stop", it is to end.
+ * Waits until another session's cycle, or its processes where "cycle_id" is 0,
+ * have ended or "timeout" milliseconds have passed (negative: no limit), which
+ * returns true.  With "stop", it is to end.
  */
 static bool
-follow_running(DmuControlHead *head, int64 timeout, bool stop)
+follow_running(DmuControlHead *head, int64 cycle_id, int64 timeout, bool stop)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	DmuControl *control = dmu_queue_whole(head);
@@ -320,7 +368,8 @@ follow_running(DmuControlHead *head, int64 timeout, bool stop)
 	DmuWatch	watch;
 
 	dmu_watch_begin(&watch);
-	while (coordinator_lives(head) && !timed_out)
+	while (coordinator_lives(head) && !timed_out &&
+		   (cycle_id == 0 || head->cycle_id == cycle_id))
 	{
 		if (control != NULL)
 			dmu_watch_look(&watch, control);
@@ -339,15 +388,16 @@ follow_running(DmuControlHead *head, int64 timeout, bool stop)
 
 /*
  * The result of a cycle that was followed.  False if it must be looked up in
- * the history: its coordinator died, is of another build, or has not come so
- * far as to begin it.
+ * the history: its coordinator died, is of another build, has gone on to the
+ * next one, or has not come so far as to begin it.
  */
 static bool
-followed_result(DmuControlHead *head, bool timed_out, DmuCycleResult *result)
+followed_result(DmuControlHead *head, int64 cycle_id, bool timed_out,
+				DmuCycleResult *result)
 {
 	DmuControl *control = dmu_queue_whole(head);
 
-	if (control == NULL || head->cycle_id == 0)
+	if (control == NULL || head->cycle_id != cycle_id)
 		return false;
 	if (dmu_queue_phase(control) == DMU_PHASE_FINISHED)
 		*result = control->result;
@@ -368,8 +418,8 @@ dmu_cycle_wait(int64 cycle_id, int64 timeout, DmuCycleResult *result)
 
 	if (head != NULL)
 	{
-		timed_out = follow_running(head, timeout, false);
-		known = followed_result(head, timed_out, result);
+		timed_out = follow_running(head, cycle_id, timeout, false);
+		known = followed_result(head, cycle_id, timed_out, result);
 	}
 	if (seg != NULL)
 		dsm_detach(seg);
@@ -422,7 +472,7 @@ cancel(DmuControlHead *head, dsm_segment *seg)
 	dmu_queue_cancel(head,
 					 psprintf("canceled by datamart_users_cancel_cycle(), called by %s",
 							  dmu_who_am_i()));
-	if (follow_running(head, DMU_CANCEL_LIMIT, true))
+	if (follow_running(head, 0, DMU_CANCEL_LIMIT, true))
 		ereport(WARNING,
 				(errmsg("cycle " INT64_FORMAT " of datamart_users has not stopped within %d seconds",
 						head->cycle_id, DMU_CANCEL_LIMIT / 1000),
@@ -451,4 +501,32 @@ dmu_cycle_cancel_datamart(Oid users)
 	dmu_progress_attach_only(&seg);
 
 	return cancel(head, seg);
+}
+
+bool
+dmu_cycle_stop_service(Oid users, int64 timeout)
+{
+	dsm_segment *seg;
+	DmuControlHead *head = OidIsValid(users) ?
+	dmu_progress_attach_datamart(users, &seg) :
+	dmu_progress_attach_only(&seg);
+	DmuControl *control = head != NULL ? dmu_queue_whole(head) : NULL;
+	bool		ended = false;
+
+	if (head != NULL && control == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("what is running was started by another build of the library of datamart_users"),
+				 errhint("End it with datamart_users_cancel_cycle().")));
+	if (control != NULL && control->request.poll > 0)
+	{
+		check_may_cancel(head);
+		dmu_queue_end_service(control,
+							  psprintf("stopped by datamart_users_stop_service(), called by %s",
+									   dmu_who_am_i()));
+		ended = !follow_running(head, 0, timeout, false);
+	}
+	if (seg != NULL)
+		dsm_detach(seg);
+	return ended;
 }

@@ -28,6 +28,21 @@ extern int64 dmu_cycle_start(const DmuRequest *request);
 extern void dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result);
 
 /*
+ * Starts a service, which goes on by itself; returns when it has looked for the
+ * first time.  False if the datamart has one.  Raises what dmu_cycle_start()
+ * raises.
+ */
+extern bool dmu_cycle_start_service(const DmuRequest *request);
+
+/*
+ * Has the service of a datamart end when those at work are finished, and waits
+ * until its processes have gone; InvalidOid as below.  False if there is none,
+ * or if it has not ended within "timeout" milliseconds (negative: no limit);
+ * then it still ends.  Raises 42501 as below.
+ */
+extern bool dmu_cycle_stop_service(Oid users, int64 timeout);
+
+/*
  * Waits until a cycle of this database, whoever started it, has ended, or
  * until "timeout" milliseconds (negative: no limit) have passed; then the
  * status is still running.  Raises 22023 for an id that never was.

@@ -44,6 +44,7 @@ static const struct
 	{"progress", dmu_progress_rows},
 	{"workers", dmu_worker_rows},
 	{"backlog", dmu_backlog_rows},
+	{"service", dmu_service_rows},
 };
 
 struct DmuRows

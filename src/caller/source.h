@@ -22,10 +22,12 @@ extern void dmu_source_put(DmuRows *rows, int ncolumns, Datum *values,
 
 /*
  * Each puts all of its rows, with the rights of the current role: the views
- * datamart_users_progress, datamart_users_workers, datamart_users_backlog.
+ * datamart_users_progress, datamart_users_workers, datamart_users_backlog,
+ * datamart_users_service.
  */
 extern void dmu_progress_rows(DmuRows *rows);
 extern void dmu_worker_rows(DmuRows *rows);
 extern void dmu_backlog_rows(DmuRows *rows);
+extern void dmu_service_rows(DmuRows *rows);
 
 #endif							/* DMU_SOURCE_H */

@@ -22,7 +22,6 @@
 /* The queue while it is read. */
 typedef struct Filling
 {
-	DmuControl *control;
 	DmuQueueEntry *entries;
 	uint32		nentries;
 	uint32		capacity;
@@ -53,7 +52,6 @@ add_to_queue(const DmuQueueRow *row, void *arg)
 	entry->has_failure = dmu_failures_find(filling->failures,
 										   filling->nfailures,
 										   row->dimension_user_id) != NULL;
-	filling->control->found_by_priority[entry->priority]++;
 }
 
 static void
@@ -72,10 +70,11 @@ keep_ids(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 		   backlog->nheld * sizeof(int64));
 }
 
-void
-dmu_fill_queue(DmuControl *control, MemoryContext context, DmuLook *look)
+uint32
+dmu_fill_look(const DmuRequest *request, MemoryContext context, DmuLook *look,
+			  DmuQueueEntry **entries)
 {
-	Filling		filling = {.control = control,.capacity = 1024};
+	Filling		filling = {.capacity = 1024};
 	DmuWarehouse *warehouse;
 	DmuBacklog	backlog;
 
@@ -83,25 +82,38 @@ dmu_fill_queue(DmuControl *control, MemoryContext context, DmuLook *look)
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	MemoryContextSwitchTo(context);
 
-	warehouse = dmu_warehouse_resolve_again(control->request.users);
+	warehouse = dmu_warehouse_resolve_again(request->users);
 	dmu_warehouse_lock(warehouse);
-	filling.nfailures = dmu_failures_list(control->request.users,
-										  &filling.failures);
+	filling.nfailures = dmu_failures_list(request->users, &filling.failures);
 	look->at = GetCurrentTimestamp();
 	dmu_priority_look(warehouse, filling.failures, filling.nfailures, &backlog);
-	control->backlog = backlog.total;
-	control->max_users =
-		dmu_settings_max_users(control->request.max_users, control->backlog);
+	look->backlog = backlog.total;
+	look->max_users = dmu_settings_max_users(request->max_users, backlog.total);
 
 	filling.entries = palloc(filling.capacity * sizeof(DmuQueueEntry));
-	dmu_priority_run(warehouse, &backlog, control->max_users, add_to_queue,
+	dmu_priority_run(warehouse, &backlog, look->max_users, add_to_queue,
 					 &filling);
 	keep_ids(warehouse, &backlog, look);
 	pfree(backlog.waiting);
 	pfree(backlog.held);
-	dmu_queue_fill(control, filling.entries, filling.nentries);
-	control->found = (int32) filling.nentries;
-	pfree(filling.entries);
 	pfree(filling.failures);
 	dmu_transaction_commit(context);
+	*entries = filling.entries;
+	return filling.nentries;
+}
+
+void
+dmu_fill_queue(DmuControl *control, MemoryContext context, DmuLook *look)
+{
+	DmuQueueEntry *entries;
+	uint32		nentries = dmu_fill_look(&control->request, context, look,
+										 &entries);
+
+	control->backlog = look->backlog;
+	control->max_users = look->max_users;
+	for (uint32 i = 0; i < nentries; i++)
+		control->found_by_priority[entries[i].priority]++;
+	dmu_queue_fill(control, entries, nentries);
+	control->found = (int32) nentries;
+	pfree(entries);
 }

@@ -14,10 +14,20 @@
 typedef struct DmuLook
 {
 	TimestampTz at;
+	int64		backlog;		/* how many that are */
+	int32		max_users;		/* what the limit came to */
 	int64	   *ids;			/* palloc'd, in no order */
 	int			nids;
 	bool		since_is_told;	/* the users table says since when */
 } DmuLook;
+
+/*
+ * Who is to be refreshed, in order, as far as the limit of the request goes;
+ * palloc'd in "context", as are the ids in "look".  Returns how many.  No
+ * transaction may be open.  Raises whatever the prioritisation raises.
+ */
+extern uint32 dmu_fill_look(const DmuRequest *request, MemoryContext context,
+							DmuLook *look, DmuQueueEntry **entries);
 
 /*
  * Makes the queue segment, and enters backlog, limit and what was found into

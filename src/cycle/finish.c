@@ -139,33 +139,27 @@ dmu_finish_commit(DmuControl *control, MemoryContext context)
  * A worker that was terminated in the midst of a refresh could not write down
  * what became of it.
  */
-static void
-count_lost_workers(DmuControl *control)
+void
+dmu_finish_lost_worker(DmuControl *control, int number)
 {
-	DmuError   *error = palloc(sizeof(DmuError));
+	DmuSlot    *slot = dmu_slot(control, number);
+	uint32		state = pg_atomic_read_u32(&slot->state);
+	int64		id = (int64) pg_atomic_read_u64(&slot->dimension_user_id);
 
-	for (int number = DMU_COORDINATOR + 1; number <= control->nslots; number++)
+	if (state != DMU_WORKER_REFRESHING && state != DMU_WORKER_RECORDING)
+		return;
+	if (dmu_queue_stop(control) < DMU_STOP_CANCEL)
 	{
-		DmuSlot    *slot = dmu_slot(control, number);
-		uint32		state = pg_atomic_read_u32(&slot->state);
-		int64		id = (int64) pg_atomic_read_u64(&slot->dimension_user_id);
-
-		if (state != DMU_WORKER_REFRESHING && state != DMU_WORKER_RECORDING)
-			continue;
-		if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
-		{
-			dmu_slot_set_state(slot, DMU_WORKER_DONE);
-			continue;
-		}
+		DmuError   *error = palloc(sizeof(DmuError));
 
 		dmu_error_set(error, ERRCODE_ADMIN_SHUTDOWN,
 					  psprintf("worker %d was terminated during the refresh", number),
 					  NULL, NULL);
 		dmu_record_failure(control, number, id, error, false);
 		dmu_slot_end(control, slot, DMU_FAILED);
-		dmu_slot_set_state(slot, DMU_WORKER_DONE);
+		pfree(error);
 	}
-	pfree(error);
+	dmu_slot_set_state(slot, DMU_WORKER_DONE);
 }
 
 /*
@@ -173,18 +167,15 @@ count_lost_workers(DmuControl *control)
  * not to its end.  Returns how many.
  */
 static int
-count_put_off(DmuControl *control)
+count_put_off(DmuControl *control, DmuQueueEntry *entries, uint32 nentries)
 {
-	DmuQueue   *queue = dmu_queue_phase(control) >= DMU_PHASE_QUEUED ?
-	dmu_queue_open(control) : NULL;
 	DmuQueueEntry *entry;
 	uint32		position = 0;
 	int			put_off = 0;
 	int			capacity = 64;
 	int64	   *ids = palloc(capacity * sizeof(int64));
 
-	while (queue != NULL &&
-		   (entry = dmu_queue_next_again(queue, &position)) != NULL)
+	while ((entry = dmu_queue_next_again(entries, nentries, &position)) != NULL)
 	{
 		entry->turn = DMU_TURN_OVER;
 		dmu_slot_count(dmu_slot(control, DMU_COORDINATOR),
@@ -210,7 +201,7 @@ warn_missing_workers(DmuControl *control)
 	int			missing = 0;
 	const DmuError *error = &control->missing_error;
 
-	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL)
+	if (dmu_queue_stop(control) >= DMU_STOP_CANCEL || control->request.poll > 0)
 		return;
 	for (int number = DMU_COORDINATOR + 1; number <= registered; number++)
 	{
@@ -238,6 +229,11 @@ final_status(DmuControl *control, const DmuTally *total, int put_off)
 			return DMU_STATUS_FAILED;
 		case DMU_STOP_CANCEL:
 		case DMU_STOP_TIME_LIMIT:
+			/* To a service it means that it is to begin nobody any more. */
+			if (control->request.poll > 0 &&
+				dmu_queue_stop(control) == DMU_STOP_TIME_LIMIT)
+				return DMU_STATUS_COMPLETED;
+
 			/* It may have come when everything was done. */
 			if (dmu_queue_phase(control) >= DMU_PHASE_QUEUED &&
 				dmu_tally_done(total) - put_off == control->found)
@@ -384,18 +380,17 @@ log_summary(DmuControl *control, const DmuCycleResult *result)
 }
 
 void
-dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
-				 int nworkers)
+dmu_finish_settle(DmuControl *control, DmuQueueEntry *entries, uint32 nentries)
 {
 	DmuCycleResult result;
 	int			put_off;
 
 	/* What could still be canceled is over, but for the waits of commits. */
 	HOLD_CANCEL_INTERRUPTS();
-	dmu_finish_wait(control, workers, nworkers);
 	dmu_timers_finish(control);
-	count_lost_workers(control);
-	put_off = count_put_off(control);
+	for (int number = DMU_COORDINATOR + 1; number <= control->nslots; number++)
+		dmu_finish_lost_worker(control, number);
+	put_off = count_put_off(control, entries, nentries);
 	dmu_trouble_settle(control);
 	warn_missing_workers(control);
 	make_result(control, put_off, &result);
@@ -408,4 +403,17 @@ dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
 		remove_old_history(control);
 	}
 	RESUME_CANCEL_INTERRUPTS();
+}
+
+void
+dmu_finish_cycle(DmuControl *control, BackgroundWorkerHandle **workers,
+				 int nworkers)
+{
+	DmuQueue   *queue;
+
+	dmu_finish_wait(control, workers, nworkers);
+	queue = dmu_queue_phase(control) >= DMU_PHASE_QUEUED ?
+		dmu_queue_open(control) : NULL;
+	dmu_finish_settle(control, queue != NULL ? queue->entries : NULL,
+					  queue != NULL ? queue->nentries : 0);
 }

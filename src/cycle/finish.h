@@ -26,6 +26,20 @@ extern void dmu_finish_wait(DmuControl *control,
 extern void dmu_finish_commit(DmuControl *control, MemoryContext context);
 
 /*
+ * What became of the datamart user at which a worker was that has ended, if it
+ * was at one: it failed.  No transaction may be open.
+ */
+extern void dmu_finish_lost_worker(DmuControl *control, int number);
+
+/*
+ * When nobody is at work any more: settles those whom lost workers were at and
+ * those of the entries that are put off, and does the rest of what
+ * dmu_finish_cycle() does.
+ */
+extern void dmu_finish_settle(DmuControl *control, DmuQueueEntry *entries,
+							  uint32 nentries);
+
+/*
  * Waits for them, and writes the result of the cycle into the control segment and,
  * if it got as far as having a row there, the history.  No transaction may be
  * open.  Raises whatever keeps the history from being

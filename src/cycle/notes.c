@@ -28,13 +28,19 @@
 /* What we wait for any lock. */
 #define DMU_NOTES_LOCK_WAIT "200ms"
 
-/* Of the process's one cycle. */
+/* Of the cycle at which this process is. */
 typedef struct Notes
 {
 	DmuLook    *look;			/* NULL: it has found nobody yet */
 	bool		look_is_written;
 	TimestampTz written_at;		/* the last time */
 	uint32		settled;		/* so many entries at the head of the queue */
+
+	/* Of a service, whose queues come and go: who is fresh. */
+	bool		gathers;
+	int64	   *gathered;
+	uint32		ngathered;
+	uint32		capacity;
 } Notes;
 
 static Notes notes;
@@ -180,12 +186,25 @@ add_fresh(Fresh *fresh, uint32 position)
 static void
 find_fresh(DmuControl *control, Fresh *fresh, bool all)
 {
-	DmuQueue   *queue = dmu_queue_open(control);
-	uint64		taken = queue == NULL ? 0 : pg_atomic_read_u64(&queue->taken);
-	uint32		head = (uint32) taken;
-	uint32		tail = (uint32) (taken >> 32);
+	DmuQueue   *queue;
+	uint64		taken;
+	uint32		head;
+	uint32		tail;
 	uint32		from = all ? 0 : notes.settled;
 
+	if (notes.gathers)
+	{
+		fresh->n = (int) notes.ngathered;
+		fresh->ids = palloc_extended(Max(fresh->n, 1) * sizeof(int64),
+									 MCXT_ALLOC_HUGE);
+		fresh->positions = NULL;
+		memcpy(fresh->ids, notes.gathered, fresh->n * sizeof(int64));
+		return;
+	}
+	queue = dmu_queue_open(control);
+	taken = queue == NULL ? 0 : pg_atomic_read_u64(&queue->taken);
+	head = (uint32) taken;
+	tail = (uint32) (taken >> 32);
 	while (!all && from < head && !queue->entries[from].fresh &&
 		   queue->entries[from].turn == DMU_TURN_OVER)
 		from++;
@@ -213,11 +232,13 @@ write_down(DmuControl *control, bool with_counts)
 	if (note(control, with_counts, &fresh))
 	{
 		notes.look_is_written = true;
-		for (int i = 0; i < fresh.n; i++)
+		notes.ngathered = 0;
+		for (int i = 0; i < fresh.n && !notes.gathers; i++)
 			fresh.queue->entries[fresh.positions[i]].fresh = false;
 	}
 	pfree(fresh.ids);
-	pfree(fresh.positions);
+	if (fresh.positions != NULL)
+		pfree(fresh.positions);
 }
 
 void
@@ -225,6 +246,36 @@ dmu_notes_begin(DmuLook *look)
 {
 	notes.look = look;
 	notes.written_at = look->at;
+}
+
+void
+dmu_notes_look(DmuLook *look)
+{
+	if (notes.look == NULL)
+		notes.written_at = look->at;
+	notes.look = look;
+	notes.look_is_written = false;
+	notes.gathers = true;
+}
+
+void
+dmu_notes_fresh(int64 dimension_user_id)
+{
+	if (notes.ngathered == notes.capacity)
+	{
+		notes.capacity = Max(2 * notes.capacity, 1024);
+		notes.gathered = notes.gathered == NULL ?
+			MemoryContextAlloc(TopMemoryContext, notes.capacity * sizeof(int64)) :
+			repalloc_huge(notes.gathered, notes.capacity * sizeof(int64));
+	}
+	notes.gathered[notes.ngathered++] = dimension_user_id;
+}
+
+void
+dmu_notes_forget(void)
+{
+	notes.look = NULL;
+	notes.ngathered = 0;
 }
 
 void

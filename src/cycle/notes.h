@@ -22,6 +22,14 @@
 extern void dmu_notes_begin(DmuLook *look);
 
 /*
+ * For a service, in the place of that: its last look, and who was refreshed
+ * since the first one of the cycle; and the end of that.
+ */
+extern void dmu_notes_look(DmuLook *look);
+extern void dmu_notes_fresh(int64 dimension_user_id);
+extern void dmu_notes_forget(void);
+
+/*
  * Between two datamart users; does nothing but compare two numbers, unless five
  * seconds have passed by "now".  Then it saves how far the cycle is in its row
  * of the history, for the case that nobody comes to write its end; since when

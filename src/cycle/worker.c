@@ -30,7 +30,9 @@
 #include "transaction.h"
 #include "settings.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/pmsignal.h"
+#include "storage/sinval.h"
 #include "suspects.h"
 #include "tcop/tcopprot.h"
 #include "trouble.h"
@@ -39,13 +41,22 @@
 #include "warehouse.h"
 #include "timers.h"
 
+/*
+ * How long a worker of a service rests before it gives back its slot,
+ * milliseconds; and the last one that stays.
+ */
+#define DMU_REST 60000
+#define DMU_LAST_TO_REST (DMU_COORDINATOR + 1)
+
 struct DmuWorker
 {
 	DmuControl *control;
 	DmuQueue   *queue;			/* NULL if it is empty */
+	DmuQueueMap map;			/* that of a service */
 	DmuSlot    *slot;
 	int			number;
 	int64		done;			/* datamart users */
+	int64		announced;		/* the cycle, of a service */
 	MemoryContext context;		/* reset after each of them */
 	DmuWarehouse *warehouse;
 	DmuRefresher *refresher;
@@ -219,9 +230,20 @@ renew_protection(DmuWorker *run)
 static bool
 may_go_on(DmuWorker *run)
 {
-	if (run->queue == NULL)
-		return false;
 	return renew_protection(run) && !must_stop(run);
+}
+
+/*
+ * Last of all, and with no interrupt between this and the slot: a worker that is
+ * terminated on the way leaves a datamart user that has failed, and nobody is
+ * to take that one up again.  With a service the entry is the coordinator's
+ * from here on.
+ */
+static void
+end_turn(DmuQueueEntry *entry, DmuTurn turn)
+{
+	pg_write_barrier();
+	entry->turn = turn;
 }
 
 /*
@@ -255,13 +277,6 @@ handle_collision(DmuWorker *run, DmuQueueEntry *entry)
 	}
 	if (stage == DMU_STAGE_CALL)
 		entry->has_failure = true;
-
-	/*
-	 * Last of all, and with no interrupt between this and the slot: a worker
-	 * that is terminated on the way leaves a datamart user that has failed,
-	 * and nobody is to take that one up again.
-	 */
-	entry->turn = again ? DMU_TURN_AGAIN : DMU_TURN_OVER;
 	return again;
 }
 
@@ -319,6 +334,7 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 	else if (outcome == DMU_DEFERRED && handle_collision(run, entry))
 	{
 		dmu_slot_postpone(run->slot);
+		end_turn(entry, DMU_TURN_AGAIN);
 		return false;
 	}
 	if (outcome == DMU_PROCESSED)
@@ -328,9 +344,9 @@ work_on(DmuWorker *run, DmuQueueEntry *entry, bool probe)
 			dmu_slot_plans_alone(run->slot);
 	}
 
-	entry->turn = DMU_TURN_OVER;
 	entry->fresh = outcome == DMU_PROCESSED || outcome == DMU_SKIPPED;
 	dmu_slot_end(run->control, run->slot, outcome);
+	end_turn(entry, DMU_TURN_OVER);
 	return true;
 }
 
@@ -392,13 +408,14 @@ dmu_worker_begin(DmuControl *control, int number)
 
 	run->control = control;
 	run->number = number;
-	run->queue = dmu_queue_open(control);
+	if (control->request.poll == 0)
+		run->queue = dmu_queue_open(control);
 	run->slot = dmu_slot(control, number);
 	run->context = AllocSetContextCreate(TopMemoryContext,
 										 "datamart_users worker",
 										 ALLOCSET_DEFAULT_SIZES);
 	users_table = control->request.users;
-	if (run->queue != NULL && !prepare_run(run))
+	if ((run->queue != NULL || control->request.poll > 0) && !prepare_run(run))
 		return NULL;
 	dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
 	before_shmem_exit(worker_exit, PointerGetDatum(run));
@@ -452,7 +469,7 @@ dmu_worker_first_turn(DmuWorker *run)
 {
 	MemoryContext old_context = begin_turns(run);
 
-	while (may_go_on(run))
+	while (run->queue != NULL && may_go_on(run))
 	{
 		bool		probe = dmu_trouble_wants_probe(run->control);
 		DmuQueueEntry *entry = dmu_queue_claim(run->queue, probe);
@@ -464,6 +481,51 @@ dmu_worker_first_turn(DmuWorker *run)
 	end_turns(run, old_context);
 }
 
+/* The next cycle has begun. */
+static void
+announce(DmuWorker *run)
+{
+	if (run->announced == run->control->head.cycle_id)
+		return;
+	run->announced = run->control->head.cycle_id;
+	dmu_launch_announce(run->control, run->number);
+}
+
+bool
+dmu_worker_take(DmuWorker *run, DmuQueue *queue)
+{
+	MemoryContext old_context = begin_turns(run);
+	bool		probe = dmu_trouble_wants_probe(run->control);
+	DmuQueueEntry *entry = NULL;
+
+	announce(run);
+	if (may_go_on(run))
+		entry = dmu_queue_claim(queue, probe);
+	if (entry != NULL)
+		take_turn(run, entry, probe);
+	end_turns(run, old_context);
+	return entry != NULL;
+}
+
+bool
+dmu_worker_take_again(DmuWorker *run, DmuQueueEntry *entries, uint32 nentries,
+					  uint32 *position)
+{
+	MemoryContext old_context = begin_turns(run);
+	DmuQueueEntry *entry = NULL;
+
+	announce(run);
+	if (may_go_on(run))
+		entry = dmu_queue_next_again(entries, nentries, position);
+	if (entry != NULL)
+	{
+		take_turn(run, entry, false);
+		(*position)++;
+	}
+	end_turns(run, old_context);
+	return entry != NULL;
+}
+
 void
 dmu_worker_second_turn(DmuWorker *run)
 {
@@ -471,13 +533,83 @@ dmu_worker_second_turn(DmuWorker *run)
 	DmuQueueEntry *entry;
 	uint32		position = 0;
 
-	while (may_go_on(run) &&
-		   (entry = dmu_queue_next_again(run->queue, &position)) != NULL)
+	while (run->queue != NULL && may_go_on(run) &&
+		   (entry = dmu_queue_next_again(run->queue->entries,
+										 run->queue->nentries,
+										 &position)) != NULL)
 	{
 		take_turn(run, entry, false);
 		position++;
 	}
 	end_turns(run, old_context);
+}
+
+/*
+ * Holds nothing that anybody could wait for, and tells what it has counted.  An
+ * idle process of the background takes no part in catching up on invalidations
+ * by itself; one that falls too far behind loses all its plans.
+ */
+static void
+rest(DmuWorker *run, bool begins)
+{
+	if (begins)
+	{
+		if (run->control->follows_crash)
+			dmu_suspects_forget(run->control->request.users, run->number);
+		dmu_owner_unprotect();
+		pgstat_report_stat(true);
+		debug_query_string = NULL;
+		pgstat_report_activity(STATE_IDLE, NULL);
+	}
+	while (catchupInterruptPending)
+		ProcessCatchupInterrupt();
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+					 (run->number > DMU_LAST_TO_REST ? WL_TIMEOUT : 0),
+					 DMU_REST, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/*
+ * A worker of a service.  Nobody but the coordinator knows when there is more
+ * to do; it sets the latch when there is, and when the service is to end.
+ */
+static void
+serve(DmuWorker *run)
+{
+	MemoryContext old_context = begin_turns(run);
+	TimestampTz rests_since = 0;
+
+	while (!must_stop(run))
+	{
+		DmuQueue   *queue = dmu_queue_follow(run->control, &run->map);
+		bool		probe = dmu_trouble_wants_probe(run->control);
+		DmuQueueEntry *entry = NULL;
+
+		if (queue != NULL && dmu_queue_left(queue) > 0)
+		{
+			if (!renew_protection(run))
+				break;
+			entry = dmu_queue_claim(queue, probe);
+		}
+		if (entry != NULL)
+		{
+			rests_since = 0;
+			announce(run);
+			take_turn(run, entry, probe);
+			continue;
+		}
+		if (rests_since != 0 && run->number > DMU_LAST_TO_REST &&
+			TimestampDifferenceExceeds(rests_since, GetCurrentTimestamp(),
+									   DMU_REST))
+			break;
+		rest(run, rests_since == 0);
+		if (rests_since == 0)
+			rests_since = GetCurrentTimestamp();
+	}
+	end_turns(run, old_context);
+	dmu_queue_unmap(&run->map);
+	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
 }
 
 void
@@ -525,7 +657,12 @@ dmu_worker_main(Datum main_arg)
 	worker = dmu_worker_begin(control, number);
 	if (worker == NULL)
 		return;
-	dmu_worker_first_turn(worker);
-	dmu_worker_end(worker);
+	if (control->request.poll > 0)
+		serve(worker);
+	else
+	{
+		dmu_worker_first_turn(worker);
+		dmu_worker_end(worker);
+	}
 	dmu_timers_stop();
 }

@@ -35,6 +35,15 @@ extern void dmu_worker_first_turn(DmuWorker *worker);
  */
 extern void dmu_worker_second_turn(DmuWorker *worker);
 
+/*
+ * For the coordinator of a service: works on one datamart user, of the queue or
+ * of those entries that are put off, from "position" on.  False if there is
+ * none, or none may be taken.
+ */
+extern bool dmu_worker_take(DmuWorker *worker, DmuQueue *queue);
+extern bool dmu_worker_take_again(DmuWorker *worker, DmuQueueEntry *entries,
+								  uint32 nentries, uint32 *position);
+
 /* Tells the log what came of it. */
 extern void dmu_worker_end(DmuWorker *worker);
 

@@ -69,8 +69,14 @@ adopt_failures(const DmuOwnerScope *scope, const DmuParam *params)
 static void
 adopt_history(const DmuOwnerScope *scope, const DmuParam *params)
 {
+	/*
+	 * What says running was so where it comes from.  Should it be so here,
+	 * its end writes another message.
+	 */
 	dmu_owner_run(scope,
-				  "UPDATE %s.datamart_users_cycles c SET users_oid = $1"
+				  "UPDATE %s.datamart_users_cycles c SET users_oid = $1, message ="
+				  " CASE WHEN status = 'running' THEN 'It ran when the database was copied,"
+				  " or its users table was made anew meanwhile.' ELSE message END"
 				  " WHERE " DMU_ORPHANED("c"),
 				  SPI_OK_UPDATE, 2, params);
 

@@ -107,13 +107,18 @@ dmu_create_foreignscan_path(PlannerInfo *root, RelOptInfo *rel,
 
 /* 16 put one function in the place of one per catalog. */
 #if PG_VERSION_NUM >= 160000
+#include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#define dmu_database_aclcheck(database, role, mode) \
+	object_aclcheck(DatabaseRelationId, (database), (role), (mode))
 #define dmu_schema_aclcheck(schema, role, mode) \
 	object_aclcheck(NamespaceRelationId, (schema), (role), (mode))
 #define dmu_procedure_aclcheck(procedure, role, mode) \
 	object_aclcheck(ProcedureRelationId, (procedure), (role), (mode))
 #else
+#define dmu_database_aclcheck(database, role, mode) \
+	pg_database_aclcheck((database), (role), (mode))
 #define dmu_schema_aclcheck(schema, role, mode) \
 	pg_namespace_aclcheck((schema), (role), (mode))
 #define dmu_procedure_aclcheck(procedure, role, mode) \

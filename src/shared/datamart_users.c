@@ -13,7 +13,7 @@
 #include "compat.h"
 #include "settings.h"
 
-DMU_MODULE_MAGIC("datamart_users", "1.0");
+DMU_MODULE_MAGIC("datamart_users", DMU_EXTENSION_VERSION);
 
 extern PGDLLEXPORT void _PG_init(void);
 

@@ -19,6 +19,8 @@
 #define NO_USERS_TABLE(alias) \
 	"NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = " alias ".users_oid)"
 
+#define SERVER_DOWN "The server went down during the cycle."
+
 int
 dmu_history_list_running(Oid users, int64 **cycle_ids)
 {
@@ -50,11 +52,12 @@ dmu_history_mark_aborted(const int64 *cycle_ids, int ncycles,
 	dmu_owner_run(&scope,
 				  "UPDATE %s.datamart_users_cycles"
 				  "   SET status = 'aborted', finished_at = now(),"
-				  "       message = CASE WHEN started_at < $2"
-				  "                      THEN 'The server went down during the cycle.'"
-				  "                      ELSE 'The coordinator of the cycle was terminated.' END"
+				  "       message = coalesce(message,"
+				  "                          CASE WHEN started_at < $2"
+				  "                               THEN '" SERVER_DOWN "'"
+				  "                               ELSE 'The coordinator of the cycle was terminated.' END)"
 				  " WHERE status = 'running' AND cycle_id = ANY ($1)"
-				  " RETURNING started_at < $2",
+				  " RETURNING message = '" SERVER_DOWN "'",
 				  SPI_OK_UPDATE_RETURNING,
 				  DMU_PARAMS(dmu_param_int8_array(cycle_ids, ncycles),
 							 dmu_param_timestamptz(server_started)));

@@ -93,6 +93,7 @@ dmu_launch_register(dsm_handle handle, int number,
 {
 	BackgroundWorker entry;
 	const char *kind = number == DMU_REHEARSAL ? "rehearsal" :
+	number == DMU_SERVICE ? "service" :
 	number == DMU_COORDINATOR ? "coordinator" : "worker";
 
 	memset(&entry, 0, sizeof(entry));
@@ -107,7 +108,7 @@ dmu_launch_register(dsm_handle handle, int number,
 			 "dmu_%s_main", kind);
 	snprintf(entry.bgw_type, sizeof(entry.bgw_type), "datamart_users %s", kind);
 	snprintf(entry.bgw_name, sizeof(entry.bgw_name), "%s %d of database %u",
-			 entry.bgw_type, number, MyDatabaseId);
+			 entry.bgw_type, Max(number, 0), MyDatabaseId);
 
 	return RegisterDynamicBackgroundWorker(&entry, worker);
 }
@@ -283,8 +284,12 @@ dmu_launch_announce(DmuControl *control, int number)
 {
 	char		name[NAMEDATALEN];
 
-	snprintf(name, sizeof(name), "datamart_users cycle " INT64_FORMAT " worker %d",
-			 control->head.cycle_id, number);
+	if (control->request.poll > 0 && control->head.cycle_id == 0)
+		snprintf(name, sizeof(name), "datamart_users service worker %d", number);
+	else
+		snprintf(name, sizeof(name),
+				 "datamart_users cycle " INT64_FORMAT " worker %d",
+				 control->head.cycle_id, number);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
 }
 

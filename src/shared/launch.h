@@ -20,6 +20,9 @@
 /* A process that belongs to no cycle; it has the only slot of its segment. */
 #define DMU_REHEARSAL 0
 
+/* The coordinator of a service; it has the first slot, as any other. */
+#define DMU_SERVICE (-1)
+
 /* Bytes that dmu_launch_save_session() will need. */
 extern Size dmu_launch_session_size(void);
 
@@ -56,7 +59,10 @@ extern DmuControl *dmu_launch_attach(Datum main_arg, int *number);
  */
 extern void dmu_launch_assume_session(DmuControl *control);
 
-/* Shows cycle and worker number as application_name. */
+/*
+ * Shows cycle and worker number as application_name; or that it belongs to a
+ * service, which is at no cycle.
+ */
 extern void dmu_launch_announce(DmuControl *control, int number);
 
 /*

@@ -55,9 +55,12 @@
 static LOCKTAG extension_tag;
 static bool extension_tag_set = false;
 
-/* The extension's schema, InvalidOid if the extension is not there. */
+/*
+ * The extension's schema, InvalidOid if the extension is not there; and the
+ * version of its script, in this memory context, where "version" is not NULL.
+ */
 static Oid
-extension_schema(void)
+extension_schema(char **version)
 {
 	Relation	extensions = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -71,16 +74,52 @@ extension_schema(void)
 							  NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
+	{
 		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+		if (version != NULL)
+		{
+			bool		is_null;
+
+			*version = TextDatumGetCString(heap_getattr(tuple, Anum_pg_extension_extversion,
+														RelationGetDescr(extensions), &is_null));
+		}
+	}
 	systable_endscan(scan);
 	table_close(extensions, AccessShareLock);
 	return schema;
 }
 
+/*
+ * Whoever installs files need not be who updates the extension in every
+ * database, and the tables of an older script may lack what we write.  The
+ * other way round, in a session or a cycle that has kept an older library, they
+ * have all that it knows of.
+ */
+static void
+refuse_older_script(const char *version)
+{
+	int			major = 0;
+	int			minor = 0;
+	int			own_major = 0;
+	int			own_minor = 0;
+
+	(void) sscanf(version, "%d.%d", &major, &minor);
+	(void) sscanf(DMU_EXTENSION_VERSION, "%d.%d", &own_major, &own_minor);
+	if (major < own_major || (major == own_major && minor < own_minor))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" has version %s in database \"%s\", and its library version %s",
+						DMU_EXTENSION_NAME, version,
+						get_database_name(MyDatabaseId),
+						DMU_EXTENSION_VERSION),
+				 errhint("Run ALTER EXTENSION %s UPDATE.", DMU_EXTENSION_NAME)));
+}
+
 Oid
 dmu_owner_role(void)
 {
-	Oid			schema = extension_schema();
+	char	   *version = NULL;
+	Oid			schema = extension_schema(&version);
 	Oid			table = InvalidOid;
 	HeapTuple	tuple;
 	Oid			owner;
@@ -96,6 +135,8 @@ dmu_owner_role(void)
 				 errhint("Run CREATE EXTENSION %s.", DMU_EXTENSION_NAME)));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
+	refuse_older_script(version);
+	pfree(version);
 
 	/* Who was given the tables need not have been given the schema. */
 	if (dmu_schema_aclcheck(schema, owner, ACL_USAGE) != ACLCHECK_OK)
@@ -117,7 +158,7 @@ dmu_owner_enter(DmuOwnerScope *scope)
 {
 	Oid			owner = dmu_owner_role();
 
-	scope->schema_oid = extension_schema();
+	scope->schema_oid = extension_schema(NULL);
 	scope->schema = pstrdup(quote_identifier(get_namespace_name(scope->schema_oid)));
 	GetUserIdAndSecContext(&scope->role, &scope->security_context);
 	SetUserIdAndSecContext(owner,
@@ -308,6 +349,18 @@ dmu_owner_is_protected(void)
 {
 	return extension_tag_set &&
 		dmu_lock_held_by_me(&extension_tag, AccessShareLock);
+}
+
+/* A lock of ours would go before whoever waits, but not one of another mode. */
+bool
+dmu_owner_is_wanted(void)
+{
+	if (!extension_tag_set)
+		return false;
+	if (LockAcquire(&extension_tag, RowShareLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	(void) LockRelease(&extension_tag, RowShareLock, true);
+	return false;
 }
 
 bool

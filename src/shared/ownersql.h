@@ -44,7 +44,10 @@ extern bool dmu_owner_try_protect(void);
 /* Gives it up, for good if somebody waits for that.  No transaction is open. */
 extern void dmu_owner_unprotect(void);
 
-/* False if that has to be called; cheap, and needs no transaction. */
+/* True if somebody waits for the lock on the extension; needs no transaction. */
+extern bool dmu_owner_is_wanted(void);
+
+/* False if dmu_owner_protect() has to be called; cheap, and needs no transaction. */
 extern bool dmu_owner_is_protected(void);
 
 /*

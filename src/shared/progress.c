@@ -82,6 +82,22 @@ dmu_progress_next(DmuProgressScan *scan)
 	return NULL;
 }
 
+DmuControl *
+dmu_progress_next_service(DmuProgressScan *scan)
+{
+	DmuControlHead *head;
+
+	while ((head = next_begun(scan)) != NULL)
+	{
+		DmuControl *control = dmu_queue_whole(head);
+
+		if (control != NULL && control->request.poll > 0 &&
+			dmu_queue_phase(control) > DMU_PHASE_CREATED)
+			return control;
+	}
+	return NULL;
+}
+
 void
 dmu_progress_end(DmuProgressScan *scan)
 {
@@ -180,6 +196,20 @@ dmu_progress_remove_running(int64 *cycle_ids, int ncycles)
 	return ncycles;
 }
 
+static void
+refuse_beside_service(DmuControl *service)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("the service of datamart_users is running in this database"),
+			 errdetail("It is for the datamart users of %s, and was started by role \"%s\" at %s; its coordinator has process ID %d.",
+					   service->request.users_name,
+					   NameStr(service->role_name),
+					   timestamptz_to_str(service->service.since),
+					   (int) service->head.coordinator_pid),
+			 errhint("It refreshes whoever is modified; stop it with datamart_users_stop_service().")));
+}
+
 void
 dmu_progress_refuse_second(Oid users)
 {
@@ -187,6 +217,9 @@ dmu_progress_refuse_second(Oid users)
 	DmuControlHead *head = dmu_progress_attach_datamart(users, &seg);
 	DmuControl *running;
 
+	running = head != NULL ? dmu_queue_whole(head) : NULL;
+	if (running != NULL && running->request.poll > 0)
+		refuse_beside_service(running);
 	if (head == NULL || head->cycle_id == 0)
 	{
 		if (seg != NULL)

@@ -37,6 +37,9 @@ extern void dmu_progress_begin(DmuProgressScan *scan);
 extern DmuControl *dmu_progress_next(DmuProgressScan *scan);
 extern void dmu_progress_end(DmuProgressScan *scan);
 
+/* The same for the services of this build, those too that are idle. */
+extern DmuControl *dmu_progress_next_service(DmuProgressScan *scan);
+
 /*
  * The cycle of a datamart, from the moment that it keeps others from beginning,
  * or that with an id, of whatever build; NULL if there is none.  "seg" is set as
@@ -59,7 +62,7 @@ extern DmuControlHead *dmu_progress_attach_only(dsm_segment **seg);
  */
 extern int	dmu_progress_remove_running(int64 *cycle_ids, int ncycles);
 
-/* Raises 55006, naming it, if a cycle of that datamart is running. */
+/* Raises 55006, naming it, if a cycle or service of that datamart is running. */
 extern void dmu_progress_refuse_second(Oid users);
 
 /* Reads it; from any process, at any time, without a lock. */

@@ -59,11 +59,11 @@ dmu_queue_create(int nslots, Size session_size)
 	control->head.layout = DMU_CONTROL_LAYOUT;
 	control->nslots = nslots;
 	control->session_offset = control_size(nslots);
-	control->queue_handle = DSM_HANDLE_INVALID;
 
 	pg_atomic_init_u32(&control->phase, DMU_PHASE_CREATED);
 	pg_atomic_init_u32(&control->head.stop, DMU_STOP_NONE);
 	pg_atomic_init_u32(&control->head.refused, 0);
+	pg_atomic_init_u32(&control->queue_handle, DSM_HANDLE_INVALID);
 	pg_atomic_init_u32(&control->workers_registered, 0);
 	pg_atomic_init_u32(&control->error_claimed, 0);
 	pg_atomic_init_u32(&control->missing_claimed, 0);
@@ -72,27 +72,18 @@ dmu_queue_create(int nslots, Size session_size)
 	pg_atomic_init_u64(&control->streak, 0);
 	pg_atomic_init_u64(&control->streak_since, 0);
 
+	pg_atomic_init_u64(&control->service.cycles, 0);
+	pg_atomic_init_u64(&control->service.looks, 0);
+	pg_atomic_init_u64(&control->service.looked_at, 0);
+	pg_atomic_init_u64(&control->service.look_usec, 0);
+
 	for (int i = 0; i < nslots; i++)
 	{
 		DmuSlot    *slot = &control->slots[i];
 
-		pg_atomic_init_u32(&slot->state, DMU_WORKER_EMPTY);
 		pg_atomic_init_u32(&slot->pid, 0);
 		pg_atomic_init_u32(&slot->live_pid, 0);
-		pg_atomic_init_u32(&slot->priority, 0);
-		pg_atomic_init_u32(&slot->actions, 0);
-		pg_atomic_init_u64(&slot->dimension_user_id, 0);
-		pg_atomic_init_u64(&slot->since, 0);
-		for (int p = 0; p < DMU_NPRIORITIES; p++)
-		{
-			for (int o = 0; o < DMU_NOUTCOMES; o++)
-				pg_atomic_init_u64(&slot->outcomes[p][o], 0);
-			pg_atomic_init_u64(&slot->total_usec[p], 0);
-			pg_atomic_init_u64(&slot->max_usec[p], 0);
-		}
-		pg_atomic_init_u64(&slot->planned_alone, 0);
-		pg_atomic_init_u64(&slot->free_since, 0);
-		dmu_profile_init(&slot->profile);
+		dmu_slot_init(slot);
 	}
 
 	control->head.magic = DMU_CONTROL_MAGIC;
@@ -155,43 +146,93 @@ dmu_queue_session(DmuControl *control)
 }
 
 void
+dmu_queue_make(DmuQueueMap *map, const DmuQueueEntry *entries, uint32 nentries)
+{
+	map->seg = dsm_create(add_size(offsetof(DmuQueue, entries),
+								   mul_size(nentries, sizeof(DmuQueueEntry))), 0);
+	dsm_pin_mapping(map->seg);
+	map->handle = dsm_segment_handle(map->seg);
+	map->queue = dsm_segment_address(map->seg);
+	pg_atomic_init_u64(&map->queue->taken, 0);
+	map->queue->nentries = nentries;
+	map->queue->closed = false;
+	memcpy(map->queue->entries, entries, nentries * sizeof(DmuQueueEntry));
+}
+
+void
 dmu_queue_fill(DmuControl *control, const DmuQueueEntry *entries,
 			   uint32 nentries)
 {
-	dsm_segment *seg;
-	DmuQueue   *queue;
+	DmuQueueMap map;
 
 	if (nentries == 0)
 		return;
-
-	seg = dsm_create(add_size(offsetof(DmuQueue, entries),
-							  mul_size(nentries, sizeof(DmuQueueEntry))), 0);
-	dsm_pin_mapping(seg);
-	queue = dsm_segment_address(seg);
-	pg_atomic_init_u64(&queue->taken, 0);
-	queue->nentries = nentries;
-	memcpy(queue->entries, entries, nentries * sizeof(DmuQueueEntry));
-
-	control->queue_handle = dsm_segment_handle(seg);
+	dmu_queue_make(&map, entries, nentries);
+	pg_atomic_write_u32(&control->queue_handle, map.handle);
 }
 
 DmuQueue   *
-dmu_queue_open(const DmuControl *control)
+dmu_queue_open(DmuControl *control)
 {
+	dsm_handle	handle = pg_atomic_read_u32(&control->queue_handle);
 	dsm_segment *seg;
 
-	if (control->queue_handle == DSM_HANDLE_INVALID)
+	if (handle == DSM_HANDLE_INVALID)
 		return NULL;
 
-	seg = dsm_find_mapping(control->queue_handle);
+	seg = dsm_find_mapping(handle);
 	if (seg == NULL)
 	{
-		seg = dsm_attach(control->queue_handle);
+		seg = dsm_attach(handle);
 		if (seg == NULL)
 			return NULL;
 		dsm_pin_mapping(seg);
 	}
 	return dsm_segment_address(seg);
+}
+
+void
+dmu_queue_publish(DmuControl *control, dsm_handle handle)
+{
+	pg_write_barrier();
+	pg_atomic_write_u32(&control->queue_handle, handle);
+	if (handle != DSM_HANDLE_INVALID)
+		dmu_queue_nudge(control);
+}
+
+void
+dmu_queue_unmap(DmuQueueMap *map)
+{
+	if (map->seg != NULL)
+		dsm_detach(map->seg);
+	map->handle = DSM_HANDLE_INVALID;
+	map->seg = NULL;
+	map->queue = NULL;
+}
+
+/*
+ * One that has gone was replaced since its handle was read; the handle of one
+ * that is mapped is nobody else's.
+ */
+DmuQueue   *
+dmu_queue_follow(DmuControl *control, DmuQueueMap *map)
+{
+	dsm_handle	handle;
+
+	while ((handle = pg_atomic_read_u32(&control->queue_handle)) != map->handle)
+	{
+		dmu_queue_unmap(map);
+		if (handle == DSM_HANDLE_INVALID)
+			break;
+		map->seg = dsm_attach(handle);
+		if (map->seg == NULL)
+			continue;
+		dsm_pin_mapping(map->seg);
+		map->handle = handle;
+		map->queue = dsm_segment_address(map->seg);
+	}
+	pg_read_barrier();
+	return map->queue;
 }
 
 DmuQueueEntry *
@@ -212,13 +253,52 @@ dmu_queue_claim(DmuQueue *queue, bool from_tail)
 	}
 }
 
-DmuQueueEntry *
-dmu_queue_next_again(DmuQueue *queue, uint32 *from)
+uint32
+dmu_queue_left(DmuQueue *queue)
 {
-	for (; *from < queue->nentries; (*from)++)
+	uint64		taken = pg_atomic_read_u64(&queue->taken);
+
+	return queue->nentries - Min(queue->nentries,
+								 (uint32) taken + (uint32) (taken >> 32));
+}
+
+void
+dmu_queue_claimed(DmuQueue *queue, uint32 *head, uint32 *tail)
+{
+	uint64		taken = pg_atomic_read_u64(&queue->taken);
+
+	*head = (uint32) taken;
+	*tail = (uint32) (taken >> 32);
+	if (queue->closed)
 	{
-		if (queue->entries[*from].turn == DMU_TURN_AGAIN)
-			return &queue->entries[*from];
+		*head = queue->closed_head;
+		*tail = queue->closed_tail;
+	}
+}
+
+void
+dmu_queue_close(DmuQueue *queue, uint32 *head, uint32 *tail)
+{
+	if (!queue->closed)
+	{
+		uint64		taken = pg_atomic_exchange_u64(&queue->taken,
+												   queue->nentries);
+
+		queue->closed_head = (uint32) taken;
+		queue->closed_tail = (uint32) (taken >> 32);
+		queue->closed = true;
+	}
+	*head = queue->closed_head;
+	*tail = queue->closed_tail;
+}
+
+DmuQueueEntry *
+dmu_queue_next_again(DmuQueueEntry *entries, uint32 nentries, uint32 *from)
+{
+	for (; *from < nentries; (*from)++)
+	{
+		if (entries[*from].turn == DMU_TURN_AGAIN)
+			return &entries[*from];
 	}
 	return NULL;
 }
@@ -283,6 +363,19 @@ dmu_queue_end_streak(DmuControl *control, int sqlerrcode)
 	}
 }
 
+void
+dmu_queue_reset(DmuControl *control)
+{
+	for (int i = 0; i < control->nslots; i++)
+		dmu_slot_init(&control->slots[i]);
+	memset(control->found_by_priority, 0, sizeof(control->found_by_priority));
+	control->found = 0;
+	control->follows_crash = false;
+	pg_atomic_write_u64(&control->streak, 0);
+	pg_atomic_write_u64(&control->streak_since, 0);
+	pg_atomic_write_u32(&control->not_replicated, 0);
+}
+
 DmuPhase
 dmu_queue_phase(DmuControl *control)
 {
@@ -329,6 +422,20 @@ wake_process(const DmuControlHead *head, int pid)
 	if (proc != NULL && dmu_is_background_worker(proc) &&
 		(proc->databaseId == head->database || !OidIsValid(proc->databaseId)))
 		(void) kill(pid, SIGINT);
+}
+
+void
+dmu_queue_nudge(DmuControl *control)
+{
+	for (int i = 0; i < control->nslots; i++)
+	{
+		int			pid = (int) pg_atomic_read_u32(&control->slots[i].live_pid);
+		PGPROC	   *proc = pid != 0 ? BackendPidGetProc(pid) : NULL;
+
+		/* The same holds for the pid; a latch set for nothing is fine. */
+		if (proc != NULL)
+			SetLatch(&proc->procLatch);
+	}
 }
 
 void
@@ -382,20 +489,35 @@ dmu_queue_request_stop(DmuControl *control, DmuStop stop)
 	request_stop(&control->head, stop);
 }
 
-void
-dmu_queue_cancel(DmuControlHead *head, const char *reason)
+static void
+tell_reason(DmuControl *control, const char *reason)
 {
-	DmuControl *control = dmu_queue_whole(head);
 	uint32		expected = 0;
 
-	if (control != NULL &&
-		pg_atomic_compare_exchange_u32(&control->stop_told, &expected, 1))
+	if (pg_atomic_compare_exchange_u32(&control->stop_told, &expected, 1))
 	{
 		strlcpy(control->stop_reason, reason, sizeof(control->stop_reason));
 		pg_write_barrier();
 		pg_atomic_write_u32(&control->stop_told, 2);
 	}
+}
+
+void
+dmu_queue_cancel(DmuControlHead *head, const char *reason)
+{
+	DmuControl *control = dmu_queue_whole(head);
+
+	if (control != NULL)
+		tell_reason(control, reason);
 	request_stop(head, DMU_STOP_CANCEL);
+}
+
+void
+dmu_queue_end_service(DmuControl *control, const char *reason)
+{
+	tell_reason(control, reason);
+	request_stop(&control->head, DMU_STOP_TIME_LIMIT);
+	dmu_queue_nudge(control);
 }
 
 const char *

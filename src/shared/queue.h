@@ -9,6 +9,10 @@
  *		datamart users there are.  Neither has a lock: a field has one writer,
  *		or is atomic.
  *
+ *		A service has one control segment for all of its cycles, each of which
+ *		begins with the counters at zero, and a new queue segment whenever it has
+ *		found something else to do.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef DMU_QUEUE_H
@@ -23,7 +27,9 @@
 
 /*
  * The life of a cycle, written by the coordinator, each step only once and
- * after everything that the step promises is in place.
+ * after everything that the step promises is in place.  A service has entered
+ * the directory and looked once when it is DMU_PHASE_RUNNING, and goes on to
+ * DMU_PHASE_WORKING and back with every cycle.
  */
 typedef enum DmuPhase
 {
@@ -139,6 +145,17 @@ typedef struct DmuRehearsal
 	int64		nparked;		/* the same: those parked */
 } DmuRehearsal;
 
+/* What a service tells of itself; its coordinator. */
+typedef struct DmuServiceState
+{
+	TimestampTz since;
+	pg_atomic_uint64 cycles;	/* that it has begun */
+	pg_atomic_uint64 looks;
+	pg_atomic_uint64 looked_at; /* TimestampTz, the last time */
+	pg_atomic_uint64 look_usec; /* what that took */
+	char		version[64];	/* of the extension, when it started */
+} DmuServiceState;
+
 typedef struct DmuControl
 {
 	DmuControlHead head;
@@ -161,7 +178,7 @@ typedef struct DmuControl
 	int32		found_by_priority[DMU_NPRIORITIES];
 	int32		workers_wanted; /* no more than datamart users */
 	TimestampTz queued_at;
-	dsm_handle	queue_handle;	/* DSM_HANDLE_INVALID if found is 0 */
+	pg_atomic_uint32 queue_handle;	/* DSM_HANDLE_INVALID if there is nobody */
 	pg_atomic_uint32 workers_registered;	/* coordinator included */
 
 	pg_atomic_uint64 streak;	/* DmuStreak, packed; any worker */
@@ -197,6 +214,8 @@ typedef struct DmuControl
 	/* The same; the process of the rehearsal.  Its error is "error". */
 	DmuRehearsal rehearsal;
 
+	DmuServiceState service;
+
 	int32		nslots;
 	Size		session_offset; /* the caller's settings and libraries */
 	DmuSlot		slots[FLEXIBLE_ARRAY_MEMBER];
@@ -208,7 +227,8 @@ typedef struct DmuQueueEntry
 	int64		dimension_user_id;
 	uint8		priority;		/* DmuPriority */
 	bool		has_failure;	/* a row in a table of ours to remove */
-	uint8		turn;			/* DmuTurn; whoever has claimed it */
+	uint8		turn;			/* DmuTurn; whoever has claimed it, after the
+								 * rest */
 	bool		fresh;			/* processed or skipped; the same, and the
 								 * coordinator when it has written that down */
 	uint32		actions;		/* facts, or as many as fit; coordinator */
@@ -221,13 +241,19 @@ typedef enum DmuTurn
 {
 	DMU_TURN_FIRST,				/* it is not over */
 	DMU_TURN_AGAIN,				/* it collided: once more when all are through */
-	DMU_TURN_OVER
+	DMU_TURN_OVER,
+	DMU_TURN_SETTLED			/* the coordinator of a service has seen that */
 } DmuTurn;
 
 typedef struct DmuQueue
 {
 	pg_atomic_uint64 taken;		/* from the head, and << 32 from the tail */
 	uint32		nentries;
+
+	/* Where a service has put another one in its place; its coordinator. */
+	uint32		closed_head;
+	uint32		closed_tail;
+	bool		closed;
 	DmuQueueEntry entries[FLEXIBLE_ARRAY_MEMBER];
 } DmuQueue;
 
@@ -265,7 +291,55 @@ extern void dmu_queue_fill(DmuControl *control, const DmuQueueEntry *entries,
 						   uint32 nentries);
 
 /* Maps the queue segment until the process ends; NULL if there is none. */
-extern DmuQueue *dmu_queue_open(const DmuControl *control);
+extern DmuQueue *dmu_queue_open(DmuControl *control);
+
+/*
+ * A queue segment that is not the only one of its process; mapped until it is
+ * detached.
+ */
+typedef struct DmuQueueMap
+{
+	dsm_handle	handle;
+	dsm_segment *seg;			/* NULL: there is none */
+	DmuQueue   *queue;			/* the same */
+} DmuQueueMap;
+
+/* Makes one for a service, which nobody sees before it is published. */
+extern void dmu_queue_make(DmuQueueMap *map, const DmuQueueEntry *entries,
+						   uint32 nentries);
+
+/*
+ * Puts it in the place of the one before; DSM_HANDLE_INVALID for none.  Wakes
+ * the workers.
+ */
+extern void dmu_queue_publish(DmuControl *control, dsm_handle handle);
+
+/*
+ * Has "map" be the queue that is published now, for a worker of a service: maps
+ * that, and unmaps the one before.  NULL if there is none.
+ */
+extern DmuQueue *dmu_queue_follow(DmuControl *control, DmuQueueMap *map);
+
+/* Unmaps it. */
+extern void dmu_queue_unmap(DmuQueueMap *map);
+
+/* How many nobody has claimed yet. */
+extern uint32 dmu_queue_left(DmuQueue *queue);
+
+/* How many were claimed, from the head and from the tail. */
+extern void dmu_queue_claimed(DmuQueue *queue, uint32 *head, uint32 *tail);
+
+/* Nobody claims from it any more; and how many were claimed. */
+extern void dmu_queue_close(DmuQueue *queue, uint32 *head, uint32 *tail);
+
+/* Wakes the processes of a service, without a cancel. */
+extern void dmu_queue_nudge(DmuControl *control);
+
+/*
+ * Everything at zero for the next cycle of a service, while nobody is at work.
+ * The slots of processes that are there stay theirs.
+ */
+extern void dmu_queue_reset(DmuControl *control);
 
 /*
  * Takes the next entry, from the head or from the tail; NULL when the queue
@@ -274,7 +348,8 @@ extern DmuQueue *dmu_queue_open(const DmuControl *control);
 extern DmuQueueEntry *dmu_queue_claim(DmuQueue *queue, bool from_tail);
 
 /* The next entry from position "from" on whose turn is AGAIN, or NULL. */
-extern DmuQueueEntry *dmu_queue_next_again(DmuQueue *queue, uint32 *from);
+extern DmuQueueEntry *dmu_queue_next_again(DmuQueueEntry *entries,
+										   uint32 nentries, uint32 *from);
 
 /*
  * The streak that stands, that with one more failure, and the end of one that
@@ -318,6 +393,12 @@ extern void dmu_queue_wake_again(DmuControlHead *head, TimestampTz *last);
  */
 extern void dmu_queue_cancel(DmuControlHead *head, const char *reason);
 
+/*
+ * The same for a service that is to end when those at work are finished; of
+ * this build.
+ */
+extern void dmu_queue_end_service(DmuControl *control, const char *reason);
+
 /* That reason; a constant string where there is none. */
 extern const char *dmu_queue_stop_reason(DmuControl *control);
 
@@ -332,6 +413,7 @@ extern void dmu_queue_stop_with_error(DmuControl *control, DmuStop stop,
 extern DmuSlot *dmu_slot(DmuControl *control, int number);
 
 /* For the worker that owns the slot. */
+extern void dmu_slot_init(DmuSlot *slot);
 extern void dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state);
 extern void dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry);
 extern void dmu_slot_end(DmuControl *control, DmuSlot *slot,

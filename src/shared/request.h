@@ -21,6 +21,9 @@ typedef struct DmuRequest
 	int32		workers;		/* with the coordinator, at least 1 */
 	int64		time_limit;		/* milliseconds; 0 = none */
 	bool		caller_waits;	/* the cycle ends with its caller */
+	Oid			function;		/* that started a service */
+	int64		poll;			/* milliseconds between two looks of a
+								 * service; 0 = it is a cycle */
 } DmuRequest;
 
 #endif							/* DMU_REQUEST_H */

@@ -21,6 +21,27 @@ dmu_slot(DmuControl *control, int number)
 	return &control->slots[number - 1];
 }
 
+/* The pids are its process's. */
+void
+dmu_slot_init(DmuSlot *slot)
+{
+	pg_atomic_init_u32(&slot->state, DMU_WORKER_EMPTY);
+	pg_atomic_init_u32(&slot->priority, 0);
+	pg_atomic_init_u64(&slot->dimension_user_id, 0);
+	pg_atomic_init_u64(&slot->since, 0);
+	for (int p = 0; p < DMU_NPRIORITIES; p++)
+	{
+		for (int o = 0; o < DMU_NOUTCOMES; o++)
+			pg_atomic_init_u64(&slot->outcomes[p][o], 0);
+		pg_atomic_init_u64(&slot->total_usec[p], 0);
+		pg_atomic_init_u64(&slot->max_usec[p], 0);
+	}
+	pg_atomic_init_u32(&slot->actions, 0);
+	pg_atomic_init_u64(&slot->planned_alone, 0);
+	pg_atomic_init_u64(&slot->free_since, 0);
+	dmu_profile_init(&slot->profile);
+}
+
 void
 dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state)
 {
@@ -165,7 +186,9 @@ dmu_queue_idle(DmuControl *control, DmuIdle *idle)
 		if (free_since(control, number) == 0)
 			continue;
 		idle->workers++;
-		idle->usec += end - free_since(control, number);
+		/* With a service it may have been free before the cycle began. */
+		idle->usec += Max(end - Max(free_since(control, number),
+									control->queued_at), 0);
 		idle->total_usec += Max(end - control->queued_at, 0);
 	}
 }

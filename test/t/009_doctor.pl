@@ -40,7 +40,7 @@ $holder->query_safe('BEGIN');
 $holder->query_safe('LOCK TABLE dwh.facts, dwh.dimension_users');
 (undef, $stdout, $stderr) = run_psql($node, 'w',
 	q{SELECT string_agg(item, ', ') FILTER (WHERE status <> 'ok'), count(*) FROM datamart_users_check()});
-is($stdout, 'statistics|22', 'a locked table costs one item');
+is($stdout, 'statistics|23', 'a locked table costs one item');
 like(status_of('statistics'), qr/^warning\|canceling statement due to lock timeout$/, 'which says why');
 
 # A cancel is no finding.
@@ -132,7 +132,7 @@ for my $query (
 }
 (undef, $stdout, $stderr) = run_psql($node, 'w', 'SELECT item, status, detail FROM public.datamart_users_check(NULL::name)');
 unlike($stdout . $stderr, qr/ERROR|column|function|operator/, 'the doctor finds what he is looking for');
-is(scalar(() = $stdout =~ /\n/g), 21, 'all of it');
+is(scalar(() = $stdout =~ /\n/g), 22, 'all of it');
 is($node->safe_psql('postgres', q{SELECT rolsuper FROM pg_roles WHERE rolname = 'owner'}), 'f', 'the owner is not promoted');
 is($node->safe_psql('w', q{SELECT pg_catalog.to_regclass('public.trapped') IS NULL}), 't', 'nothing of his was run');
 

@@ -257,7 +257,7 @@ for my $patience (1, 0)
 	else
 	{
 		$node->wait_for_log(qr/workers of an earlier cycle have not ended within \d+ seconds/, $offset);
-		$node->wait_for_log(qr/cycle $next: using 2 workers/, $offset);
+		$node->wait_for_log(qr/cycle $next in database "\w+": using 2 workers/, $offset);
 		pass('but not for ever');
 		kill 'CONT', $pid;
 	}

@@ -1,5 +1,5 @@
 # Chaos: a live ETL that empties a table and fills it again, cycles back to
-# back, a procedure that fails, sleeps, deadlocks, swallows errors, releases
+# back, and in every other round a service in their place, a procedure that fails, sleeps, deadlocks, swallows errors, releases
 # locks and leaves its session in disorder, and somebody who cancels, terminates, shoots
 # and restarts whatever there is, at random.  After each round everything has
 # to come to rest by itself, and then
@@ -13,6 +13,7 @@
 #	d	the history adds up, and the next cycle closes what was left open.
 #
 # DMU_CHAOS_SECONDS	how long (default 100, about two minutes with all)
+# DMU_CHAOS_ONLY	'cycles' or 'service': that in all rounds
 # DMU_CHAOS_SEED	another seed draws another sequence of events (default 1)
 #
 # The seed decides what is done, not when it happens to the server, so a run
@@ -218,7 +219,7 @@ END;
 CREATE EXTENSION datamart_users;
 SQL
 
-my %count = map { $_ => 0 } qw(rounds cycles cancels terminations crashes stops
+my %count = map { $_ => 0 } qw(rounds cycles services cancels terminations crashes stops
   shot_clients etl_breaks checked);
 my @violations;
 
@@ -326,6 +327,9 @@ sub stop_writers
 #
 my $caller;
 
+# In this round there is a service.
+my $service = 0;
+
 # The server goes down as soon as the next cycle has returned, so that only the
 # cycle itself can have made durable what it reports.
 my $ambush = 0;
@@ -357,13 +361,35 @@ sub start_caller
 	return;
 }
 
+# Somebody who sees to it that there is a service, and now and then stops it.
+sub start_keeper
+{
+	my $timeout = random_of(0, 0, 0, 300);
+	my @sql = (
+		'SET chaos.enabled = true',
+		"SET datamart_users.retry_delay = '1s'",
+		"SET datamart_users.retry_delay_max = '1s'",
+		"SET datamart_users.user_timeout = $timeout");
+
+	push @sql, 'SET synchronous_commit = off' if rand() < 0.2;
+	push @sql, 'SELECT datamart_users_stop_service()' if rand() < 0.2;
+	push @sql,
+	  "SELECT 'began' WHERE datamart_users_start_service(" . random_of(1, 2, 3) . ", '20 ms')";
+	push @sql, 'SELECT pg_sleep(0.3)';
+	$caller = start_psql($node, 'w', \@sql, name => 'service');
+	$caller->{kind} = 'service';
+	$caller->{started} = time;
+	return;
+}
+
 # True if it has got the row of a cycle that it ran itself.
 sub end_caller
 {
 	my (undef, $stdout, $stderr) = finish($caller);
 	my $sqlstate = sqlstate($stderr);
 
-	$count{cycles}++ if $stdout ne '';
+	$count{cycles}++ if $stdout ne '' && $caller->{kind} ne 'service';
+	$count{services}++ if $stdout =~ /began/;
 	violation("a caller got $sqlstate", $stderr) unless $expected{$sqlstate};
 
 	# Somebody else's wait may have met a cycle without a coordinator.
@@ -387,7 +413,7 @@ sub tend_caller
 		$ambush = 0;
 		stop_and_start();
 	}
-	start_caller();
+	$service ? start_keeper() : start_caller();
 	return;
 }
 
@@ -399,7 +425,7 @@ sub backends
 	my ($which) = @_;
 
 	return "FROM pg_stat_activity WHERE datname = 'w' AND "
-	  . { caller => "application_name = 'caller'",
+	  . { caller => "application_name IN ('caller', 'service')",
 		worker => "pid IN (@{[pids_sql('worker')]})",
 		coordinator => "pid IN (@{[pids_sql('coordinator')]})" }->{$which}
 	  . ' ORDER BY random() LIMIT 1';
@@ -458,6 +484,7 @@ sub look
 	my $status = $node->psql('w',
 		random_of(
 			'SELECT * FROM datamart_users_progress',
+			'SELECT * FROM datamart_users_service',
 			'SELECT * FROM datamart_users_workers',
 			'SELECT * FROM datamart_users_queue(10)',
 			'SELECT datamart_users_retry()'),
@@ -506,6 +533,8 @@ sub settle
 		$caller->{run}->kill_kill unless has_ended($caller);
 		end_caller();
 	}
+	comes_true(sub { defined try_sql('SELECT datamart_users_stop_service()') })
+	  or violation('the server does not answer');
 	violation('c: a process is left', activity())
 	  unless comes_true(sub { (try_sql(workers_sql()) // -1) eq '0' });
 	violation('c: a lock is left')
@@ -558,7 +587,8 @@ SELECT c.cycle_id, c.status, c.processed, a.refreshes FROM datamart_users_cycles
 WHERE c.counted_at = c.finished_at AND c.processed <> a.refreshes
 SQL
 	must_be_none('b: processed twice in a cycle',
-		'SELECT cycle_id, dimension_user_id FROM dwh.audit GROUP BY 1, 2 HAVING count(*) > 1');
+		q(SELECT cycle_id, dimension_user_id FROM dwh.audit JOIN datamart_users_cycles USING (cycle_id)
+		  WHERE application_name <> 'service' GROUP BY 1, 2 HAVING count(*) > 1));
 	must_be_none('b: without a cycle', <<'SQL');
 SELECT DISTINCT a.cycle_id FROM dwh.audit a
 WHERE NOT EXISTS (SELECT FROM datamart_users_cycles c WHERE c.cycle_id = a.cycle_id)
@@ -625,6 +655,7 @@ while (time < $end)
 	my $round_end = time + ROUND;
 	my $next_event = time;
 
+	$service = $ENV{DMU_CHAOS_ONLY} ? $ENV{DMU_CHAOS_ONLY} eq 'service' : $count{rounds} % 2;
 	while (time < $round_end)
 	{
 		tend_writers();
