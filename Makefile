@@ -25,7 +25,7 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter
 
 # What describes the shared memory of a cycle: processes whose libraries were
 # built from others must not share it.
-LAYOUT_HEADERS = datamart_users profile request queue
+LAYOUT_HEADERS = datamart_users estimate profile request queue
 LAYOUT := $(shell cat $(LAYOUT_HEADERS:%=$(here)/src/shared/%.h) | cksum | cut -d ' ' -f 1)
 PG_CPPFLAGS = $(SRC_FOLDERS:%=-I$(here)/%) \
 	-DDMU_LAYOUT=$(LAYOUT) -DDMU_EXTENSION_VERSION='"$(EXTVERSION)"'

@@ -104,6 +104,31 @@ COMMENT ON COLUMN @extschema@.datamart_users_seen.users_oid IS 'users table of t
 COMMENT ON COLUMN @extschema@.datamart_users_seen.first_seen_at IS 'when a cycle first found the datamart user flagged, since its last refresh';
 
 --
+-- How many facts were counted for a version of a datamart user's row; see
+-- src/shared/counts.c.  After a crash transaction ids may come again, so a crash
+-- has to empty it.  No dump takes it along.
+--
+CREATE UNLOGGED TABLE @extschema@.datamart_users_counts (
+	users_oid oid NOT NULL,
+	facts_oid oid NOT NULL,
+	run bigint NOT NULL,
+	as_of xid8 NOT NULL,
+	fingerprint bytea NOT NULL,
+	entries bytea NOT NULL
+);
+ALTER TABLE @extschema@.datamart_users_counts
+	ALTER fingerprint SET STORAGE PLAIN,
+	ALTER entries SET STORAGE PLAIN;
+
+COMMENT ON TABLE @extschema@.datamart_users_counts IS 'Facts counted for datamart users that wait, so that the next look need not count them again; may be emptied at any time';
+COMMENT ON COLUMN @extschema@.datamart_users_counts.users_oid IS 'users table of the datamart';
+COMMENT ON COLUMN @extschema@.datamart_users_counts.facts_oid IS 'its facts';
+COMMENT ON COLUMN @extschema@.datamart_users_counts.run IS 'rows that were written together';
+COMMENT ON COLUMN @extschema@.datamart_users_counts.as_of IS 'next transaction id when the rows of the users table had these versions';
+COMMENT ON COLUMN @extschema@.datamart_users_counts.fingerprint IS 'what the facts were stored in; counts of anything else are not used';
+COMMENT ON COLUMN @extschema@.datamart_users_counts.entries IS 'some two hundred datamart users: id, version of the row, number of facts, last action';
+
+--
 -- The tables above forget a datamart user that has recovered; this one does
 -- when the retention removes its rows.
 --

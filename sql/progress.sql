@@ -39,7 +39,7 @@ COMMENT ON FOREIGN TABLE @extschema@.datamart_users_progress_source IS 'see the 
 
 CREATE VIEW @extschema@.datamart_users_progress AS SELECT * FROM @extschema@.datamart_users_progress_source;
 
-COMMENT ON VIEW @extschema@.datamart_users_progress IS 'the running cycles of this database, one for each datamart; empty when none runs';
+COMMENT ON VIEW @extschema@.datamart_users_progress IS 'The running cycles of this database, one for each datamart; empty when none runs';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.users_table IS 'the datamart: its users table, as it was named when the cycle began';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.phase IS 'prioritising, working, or stopping';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.users_per_second IS 'over the last ten seconds, or over all if nothing was done in them';
@@ -79,7 +79,7 @@ CREATE VIEW @extschema@.datamart_users_workers AS
 		 WHERE a.wait_event_type = 'Lock' OR a.backend_type IS NULL) AS blocking ON true
 	  LEFT JOIN LATERAL pg_stat_get_activity(coalesce(blocking.pids[1], 0)) AS b ON true;
 
-COMMENT ON VIEW @extschema@.datamart_users_workers IS 'the workers of the running cycles of this database';
+COMMENT ON VIEW @extschema@.datamart_users_workers IS 'The workers of the running cycles of this database';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.users_table IS 'the datamart: its users table, as it was named when the cycle began';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.worker IS '1 is the coordinator';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.since IS 'when the worker took on what it does';
@@ -124,7 +124,7 @@ CREATE VIEW @extschema@.datamart_users_backlog AS
 		   overdue
 	  FROM @extschema@.datamart_users_backlog_source;
 
-COMMENT ON VIEW @extschema@.datamart_users_backlog IS 'the modified datamart users of the datamart of the current settings by priority; needs SELECT on the tables of the warehouse';
+COMMENT ON VIEW @extschema@.datamart_users_backlog IS 'The modified datamart users of the datamart of the current settings by priority; needs SELECT on the tables of the warehouse';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.users_table IS 'the datamart: its users table';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.waiting IS 'modified datamart users, those held by back-off too, but not those parked';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.share IS 'percent of all that wait';

@@ -37,7 +37,7 @@ COMMENT ON FOREIGN TABLE @extschema@.datamart_users_service_source IS 'see the v
 
 CREATE VIEW @extschema@.datamart_users_service AS SELECT * FROM @extschema@.datamart_users_service_source;
 
-COMMENT ON VIEW @extschema@.datamart_users_service IS 'the services of this database, one for each datamart at the most; empty when none runs';
+COMMENT ON VIEW @extschema@.datamart_users_service IS 'The services of this database, one for each datamart at the most; empty when none runs';
 COMMENT ON COLUMN @extschema@.datamart_users_service.pid IS 'its coordinator';
 COMMENT ON COLUMN @extschema@.datamart_users_service.users_table IS 'the datamart: its users table, as it was named when the service was started';
 COMMENT ON COLUMN @extschema@.datamart_users_service.poll IS 'the time between two looks';

@@ -305,6 +305,8 @@ datamart_users_queue(PG_FUNCTION_ARGS)
 	warehouse = resolve_queue(fcinfo, &max_users, &backlog);
 	InitMaterializedSRF(fcinfo, 0);
 	dmu_priority_run(warehouse, &backlog, max_users, put_queue_row, &result);
+	if (backlog.counts != NULL)
+		dmu_counts_store_at_commit(backlog.counts);
 	return (Datum) 0;
 }
 

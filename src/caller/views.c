@@ -33,9 +33,11 @@ put_progress(DmuRows *rows, DmuControl *control)
 	bool		nulls[17] = {false};
 	bool		queued = (dmu_queue_phase(control) >= DMU_PHASE_QUEUED);
 	double		rate;
+	double		left;
 
 	dmu_progress_read(control, &now);
 	rate = dmu_progress_rate(control, &now);
+	left = dmu_progress_time_left(control, &now);
 	values[0] = Int64GetDatum(control->head.cycle_id);
 	values[1] = CStringGetTextDatum(control->request.users_name);
 	values[2] = NameGetDatum(&control->role_name);
@@ -50,11 +52,11 @@ put_progress(DmuRows *rows, DmuControl *control)
 	values[13] = Int32GetDatum((int32) pg_atomic_read_u32(&control->workers_registered));
 	values[14] = decimal_datum(control->found > 0 ? now.done * 100.0 / control->found : 0);
 	values[15] = decimal_datum(rate);
-	values[16] = dmu_interval(rate > 0 ? (int64) ((control->found - now.done) / rate * USECS_PER_SEC) : 0);
+	values[16] = dmu_interval(left < 0 ? 0 : (int64) left);
 
 	/* Nothing is known of the queue before it is filled. */
 	nulls[6] = nulls[7] = nulls[13] = nulls[14] = nulls[15] = !queued;
-	nulls[16] = !queued || rate <= 0;
+	nulls[16] = !queued || left < 0;
 	dmu_source_put(rows, lengthof(values), values, nulls);
 }
 

@@ -111,6 +111,8 @@ read_waiters(Waiters *waiters)
 									MCXT_ALLOC_HUGE);
 	dmu_priority_run(waiters->warehouse, &waiters->backlog, DMU_WHOLE_BACKLOG,
 					 add_waiter, waiters);
+	if (waiters->backlog.counts != NULL)
+		dmu_counts_store_at_commit(waiters->backlog.counts);
 }
 
 /* Microseconds; who was not seen yet has waited for no time that we know of. */

@@ -94,6 +94,7 @@ dmu_fill_look(const DmuRequest *request, MemoryContext context, DmuLook *look,
 	dmu_priority_run(warehouse, &backlog, look->max_users, add_to_queue,
 					 &filling);
 	keep_ids(warehouse, &backlog, look);
+	look->counts = backlog.counts;
 	pfree(backlog.waiting);
 	pfree(backlog.held);
 	pfree(filling.failures);
@@ -112,7 +113,10 @@ dmu_fill_queue(DmuControl *control, MemoryContext context, DmuLook *look)
 	control->backlog = look->backlog;
 	control->max_users = look->max_users;
 	for (uint32 i = 0; i < nentries; i++)
+	{
 		control->found_by_priority[entries[i].priority]++;
+		control->found_by_size[dmu_estimate_size(entries[i].actions)]++;
+	}
 	dmu_queue_fill(control, entries, nentries);
 	control->found = (int32) nentries;
 	pfree(entries);

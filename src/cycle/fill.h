@@ -8,6 +8,7 @@
 #ifndef DMU_FILL_H
 #define DMU_FILL_H
 
+#include "counts.h"
 #include "queue.h"
 
 /* Whom the cycle found flagged, those under back-off and those parked too. */
@@ -19,6 +20,7 @@ typedef struct DmuLook
 	int64	   *ids;			/* palloc'd, in no order */
 	int			nids;
 	bool		since_is_told;	/* the users table says since when */
+	DmuCounts  *counts;			/* of those not held, palloc'd; or NULL */
 } DmuLook;
 
 /*

@@ -2,7 +2,7 @@
  *
  * notes.c
  *		What the coordinator writes down on the way: since when its backlog
- *		waits, and how far the cycle is.
+ *		waits, what was counted for it, and how far the cycle is.
  *
  *		None of it is needed for the cycle, so no error here is one of the
  *		cycle, nobody's lock holds it up for more than a moment, and no commit
@@ -12,6 +12,7 @@
  */
 #include "notes.h"
 
+#include "counts.h"
 #include "errors.h"
 #include "history.h"
 #include "log.h"
@@ -25,6 +26,12 @@
 /* How often something is written, milliseconds. */
 #define DMU_NOTES_INTERVAL 5000
 
+/*
+ * What a service has counted is written at once if there are so many: it looks
+ * again before that time has passed.
+ */
+#define DMU_NOTES_COUNTS 100
+
 /* What we wait for any lock. */
 #define DMU_NOTES_LOCK_WAIT "200ms"
 
@@ -35,6 +42,7 @@ typedef struct Notes
 	bool		look_is_written;
 	TimestampTz written_at;		/* the last time */
 	uint32		settled;		/* so many entries at the head of the queue */
+	DmuCounts  *storing;		/* while that is stored */
 
 	/* Of a service, whose queues come and go: who is fresh. */
 	bool		gathers;
@@ -53,6 +61,9 @@ typedef struct Fresh
 	uint32	   *positions;
 	int			n;
 } Fresh;
+
+/* What is to be written, inside a transaction. */
+typedef void (*NoteWriter) (DmuControl *control, const Fresh *fresh);
 
 static void
 set_locally(const char *name, const char *value)
@@ -115,8 +126,9 @@ write_look(DmuControl *control, const Fresh *fresh)
 	dmu_since_remember(control->request.users, left, nleft, look->at);
 }
 
+/* NoteWriter */
 static void
-write_waiting(DmuControl *control, const Fresh *fresh)
+note_waiting(DmuControl *control, const Fresh *fresh)
 {
 	if (notes.look->since_is_told)
 	{
@@ -129,9 +141,35 @@ write_waiting(DmuControl *control, const Fresh *fresh)
 		dmu_since_forget(control->request.users, fresh->ids, fresh->n);
 }
 
-/* False if that failed. */
+/* Begins what note() runs. */
+static void
+begin_note(void)
+{
+	dmu_transaction_begin();
+	set_locally("lock_timeout", DMU_NOTES_LOCK_WAIT);
+	set_locally("synchronous_commit", "off");
+	dmu_transaction_limit_waits();
+}
+
+/* NoteWriter */
+static void
+note_progress(DmuControl *control, const Fresh *fresh)
+{
+	write_counts(control);
+	note_waiting(control, fresh);
+}
+
+/* NoteWriter; what notes.storing points to. */
+static void
+note_action_counts(DmuControl *control, const Fresh *fresh)
+{
+	(void) dmu_counts_store(notes.storing);
+}
+
+/* In a transaction of its own; false if that failed. */
 static bool
-note(DmuControl *control, bool with_counts, const Fresh *fresh)
+note(DmuControl *control, NoteWriter writer, const Fresh *fresh,
+	 const char *what)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuError   *error = palloc(sizeof(DmuError));
@@ -140,13 +178,8 @@ note(DmuControl *control, bool with_counts, const Fresh *fresh)
 
 	PG_TRY();
 	{
-		dmu_transaction_begin();
-		set_locally("lock_timeout", DMU_NOTES_LOCK_WAIT);
-		set_locally("synchronous_commit", "off");
-		dmu_transaction_limit_waits();
-		if (with_counts)
-			write_counts(control);
-		write_waiting(control, fresh);
+		begin_note();
+		writer(control, fresh);
 		dmu_transaction_commit(context);
 		noted = true;
 	}
@@ -158,8 +191,8 @@ note(DmuControl *control, bool with_counts, const Fresh *fresh)
 		QueryCancelHoldoffCount = held;
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("%s: could not write down how far it is and who waits: %s",
-						dmu_log_cycle(), error->message)));
+				 errmsg("%s: could not write down %s: %s",
+						dmu_log_cycle(), what, error->message)));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -222,6 +255,38 @@ find_fresh(DmuControl *control, Fresh *fresh, bool all)
 		add_fresh(fresh, queue->nentries - 1 - i);
 }
 
+/* Stores what a look has counted, if there is anything, and frees it. */
+static void
+store_counts(DmuControl *control, DmuLook *look)
+{
+	notes.storing = look->counts;
+	if (dmu_counts_are_news(look->counts))
+		(void) note(control, note_action_counts, NULL, "what it counted");
+	notes.storing = NULL;
+	pfree(look->counts->list);
+	pfree(look->counts);
+	look->counts = NULL;
+}
+
+/*
+ * Once for each look: what it counted holds for the row versions that it saw,
+ * which those who were refreshed have no more.
+ */
+static void
+write_action_counts(DmuControl *control, const Fresh *fresh)
+{
+	int64	   *done;
+
+	if (notes.look->counts == NULL)
+		return;
+	done = palloc_extended(Max(fresh->n, 1) * sizeof(int64), MCXT_ALLOC_HUGE);
+	memcpy(done, fresh->ids, fresh->n * sizeof(int64));
+	qsort(done, fresh->n, sizeof(int64), compare_ids);
+	dmu_counts_drop(notes.look->counts, done, fresh->n);
+	pfree(done);
+	store_counts(control, notes.look);
+}
+
 /* What it did not get to stays fresh for the next time. */
 static void
 write_down(DmuControl *control, bool with_counts)
@@ -229,7 +294,9 @@ write_down(DmuControl *control, bool with_counts)
 	Fresh		fresh;
 
 	find_fresh(control, &fresh, !with_counts);
-	if (note(control, with_counts, &fresh))
+	write_action_counts(control, &fresh);
+	if (note(control, with_counts ? note_progress : note_waiting, &fresh,
+			 "how far it is and who waits"))
 	{
 		notes.look_is_written = true;
 		notes.ngathered = 0;
@@ -256,6 +323,13 @@ dmu_notes_look(DmuLook *look)
 	notes.look = look;
 	notes.look_is_written = false;
 	notes.gathers = true;
+}
+
+void
+dmu_notes_counts(DmuControl *control, DmuLook *look)
+{
+	if (look->counts != NULL && dmu_counts_new(look->counts) >= DMU_NOTES_COUNTS)
+		store_counts(control, look);
 }
 
 void

@@ -22,6 +22,12 @@
 extern void dmu_notes_begin(DmuLook *look);
 
 /*
+ * A service has looked, in or out of a cycle: stores what it has counted if that
+ * is worth it, so that its next look need not count it again.
+ */
+extern void dmu_notes_counts(DmuControl *control, DmuLook *look);
+
+/*
  * For a service, in the place of that: its last look, and who was refreshed
  * since the first one of the cycle; and the end of that.
  */

@@ -398,13 +398,38 @@ dmu_queues_settle_put_off(DmuQueues *queues)
 	queues->nput_off = left;
 }
 
+/* How many the workers have done in this cycle, by size. */
+static void
+count_done(DmuControl *control, uint32 *sizes)
+{
+	DmuWorkLeft sum;
+
+	memset(&sum, 0, sizeof(sum));
+	for (int i = 0; i < control->nslots; i++)
+		dmu_estimate_sum(&control->slots[i].work, &sum);
+	for (int i = 0; i < DMU_NSIZES; i++)
+		sizes[i] = (uint32) sum.done[i];
+}
+
+/* With one that is not done. */
+static void
+count_left(const DmuQueueEntry *entry, uint32 *sizes)
+{
+	if (entry->turn == DMU_TURN_FIRST || entry->turn == DMU_TURN_AGAIN)
+		sizes[dmu_estimate_size(entry->actions)]++;
+}
+
 void
 dmu_queues_count(DmuQueues *queues)
 {
 	DmuControl *control = queues->control;
 	int32		found[DMU_NPRIORITIES];
+	uint32		sizes[DMU_NSIZES];
 	int32		sum = 0;
 
+	count_done(control, sizes);
+	for (uint32 i = 0; i < queues->nput_off; i++)
+		count_left(&queues->put_off[i], sizes);
 	memcpy(found, queues->taken, sizeof(found));
 	for (QueueKept *kept = queues->kept; kept != NULL; kept = kept->next)
 	{
@@ -419,6 +444,7 @@ dmu_queues_count(DmuQueues *queues)
 				continue;
 			if (queue->entries[i].turn != DMU_TURN_SETTLED)
 				found[queue->entries[i].priority]++;
+			count_left(&queue->entries[i], sizes);
 		}
 	}
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
@@ -427,6 +453,7 @@ dmu_queues_count(DmuQueues *queues)
 		sum += found[p];
 	}
 	control->found = sum;
+	memcpy(control->found_by_size, sizes, sizeof(sizes));
 }
 
 void

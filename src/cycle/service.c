@@ -208,6 +208,7 @@ look(Service *s)
 		s->look_context = context;
 		fill_queue(s, entries, nentries);
 		pfree(entries);
+		dmu_notes_counts(control, &s->look);
 		context = last;
 	}
 	if (context != NULL)

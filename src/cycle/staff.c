@@ -83,6 +83,9 @@ dmu_staff_reap(DmuStaff *staff, DmuQueues *queues)
 		pfree(staff->workers[i]);
 		staff->workers[i] = NULL;
 		staff->nworkers--;
+		if (pg_atomic_read_u32(&staff->control->service.leaving) ==
+			pg_atomic_read_u32(&slot->pid))
+			pg_atomic_write_u32(&staff->control->service.leaving, 0);
 		pg_atomic_write_u32(&staff->control->workers_registered,
 							staff->nworkers);
 		if (pg_atomic_read_u32(&slot->state) == DMU_WORKER_EMPTY)

@@ -48,6 +48,9 @@
 #define DMU_REST 60000
 #define DMU_LAST_TO_REST (DMU_COORDINATOR + 1)
 
+/* How often a worker of a service looks at its memory, milliseconds. */
+#define DMU_WEIGH 1000
+
 struct DmuWorker
 {
 	DmuControl *control;
@@ -57,6 +60,7 @@ struct DmuWorker
 	int			number;
 	int64		done;			/* datamart users */
 	int64		announced;		/* the cycle, of a service */
+	TimestampTz weighed_at;		/* its memory; the same */
 	MemoryContext context;		/* reset after each of them */
 	DmuWarehouse *warehouse;
 	DmuRefresher *refresher;
@@ -571,6 +575,34 @@ rest(DmuWorker *run, bool begins)
 }
 
 /*
+ * True if this process has grown beyond its limit and is the one to leave: one
+ * at a time, so that the others keep their plans meanwhile.
+ */
+static bool
+has_grown(DmuWorker *run)
+{
+	Size		limit = (Size) dmu_worker_memory_limit * 1024;
+	TimestampTz now = GetCurrentTimestamp();
+	Size		size;
+	uint32		expected = 0;
+
+	if (limit == 0 ||
+		!TimestampDifferenceExceeds(run->weighed_at, now, DMU_WEIGH))
+		return false;
+	run->weighed_at = now;
+	size = MemoryContextMemAllocated(TopMemoryContext, true);
+	if (size <= limit ||
+		!pg_atomic_compare_exchange_u32(&run->control->service.leaving,
+										&expected, MyProcPid))
+		return false;
+	ereport(LOG,
+			(errmsg("%s: leaves to another process, because it has %zu kB of memory",
+					dmu_log_worker(run->number), size / 1024),
+			 DMU_LOG_ALONE));
+	return true;
+}
+
+/*
  * A worker of a service.  Nobody but the coordinator knows when there is more
  * to do; it sets the latch when there is, and when the service is to end.
  */
@@ -597,6 +629,8 @@ serve(DmuWorker *run)
 			rests_since = 0;
 			announce(run);
 			take_turn(run, entry, probe);
+			if (has_grown(run))
+				break;
 			continue;
 		}
 		if (rests_since != 0 && run->number > DMU_LAST_TO_REST &&

@@ -116,6 +116,12 @@ refuse_older_script(const char *version)
 }
 
 Oid
+dmu_owner_schema(void)
+{
+	return extension_schema(NULL);
+}
+
+Oid
 dmu_owner_role(void)
 {
 	char	   *version = NULL;

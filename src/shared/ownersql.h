@@ -24,6 +24,9 @@ typedef struct DmuOwnerScope
 	char	   *schema;			/* the same, quoted */
 } DmuOwnerScope;
 
+/* The extension's schema, InvalidOid if the extension is not there. */
+extern Oid	dmu_owner_schema(void);
+
 /*
  * The role that owns the extension's tables; 55000 if there is none, 42501 if
  * it may not look into their schema.

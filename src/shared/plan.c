@@ -9,8 +9,10 @@
  *		that expects one row takes a nested loop and reads a whole table for
  *		each of the thousands that come.  So every plan is looked at before it
  *		runs: a nested loop must look its inner rows up in an index, else the
- *		query is planned again without nested loops, which leaves joins that
- *		read each side once.
+ *		query is planned again: with indexes wherever there is one, because one
+ *		partition that has next to no rows yet is enough to read it as a whole
+ *		each time; or without nested loops, which leaves joins that read each
+ *		side once.
  *
  *		This is also why the executor is called from here and not through SPI,
  *		which does not show its plans.
@@ -201,30 +203,55 @@ look_at(Plan *plan, PlanFacts *facts)
 	look_at(plan->righttree, facts);
 }
 
-/*
- * The planner scribbles on its input, so "query" is copied.  Without nested
- * loops nothing else must be forbidden either: the caller may have forbidden
- * the very joins that read each side once.
- */
+/* What the planner may do. */
+typedef enum PlanFreedom
+{
+	PLAN_ANYTHING,
+	PLAN_WITH_INDEXES,			/* no scan of a table that has one for it */
+	PLAN_WITHOUT_NESTED_LOOPS
+} PlanFreedom;
+
+static void
+set_freedom(PlanFreedom freedom)
+{
+	/*
+	 * Nothing else must be forbidden then: the caller may have forbidden the
+	 * very joins that read each side once, or the indexes.
+	 */
+	static const struct
+	{
+		PlanFreedom freedom;
+		const char *setting;
+		const char *value;
+	}			settings[] = {
+		{PLAN_WITH_INDEXES, "enable_seqscan", "off"},
+		{PLAN_WITH_INDEXES, "enable_indexscan", "on"},
+		{PLAN_WITH_INDEXES, "enable_indexonlyscan", "on"},
+		{PLAN_WITHOUT_NESTED_LOOPS, "enable_nestloop", "off"},
+		{PLAN_WITHOUT_NESTED_LOOPS, "enable_hashjoin", "on"},
+		{PLAN_WITHOUT_NESTED_LOOPS, "enable_mergejoin", "on"},
+		{PLAN_WITHOUT_NESTED_LOOPS, "enable_sort", "on"},
+		{PLAN_WITHOUT_NESTED_LOOPS, "enable_seqscan", "on"},
+	};
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+	{
+		if (settings[i].freedom == freedom)
+			(void) set_config_option(settings[i].setting, settings[i].value,
+									 PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+	}
+}
+
+/* The planner scribbles on its input, so "query" is copied. */
 static PlannedStmt *
 plan_query(const DmuPlan *plan, const Query *query, bool parallel,
-		   bool nested_loops)
+		   PlanFreedom freedom)
 {
-	static const char *const without_nested_loops[][2] = {
-		{"enable_nestloop", "off"},
-		{"enable_hashjoin", "on"},
-		{"enable_mergejoin", "on"},
-		{"enable_sort", "on"},
-		{"enable_seqscan", "on"},
-	};
 	int			nest_level = NewGUCNestLevel();
 	PlannedStmt *statement;
 
-	for (int i = 0; !nested_loops && i < (int) lengthof(without_nested_loops); i++)
-		(void) set_config_option(without_nested_loops[i][0],
-								 without_nested_loops[i][1],
-								 PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+	set_freedom(freedom);
 	statement = dmu_pg_plan_query(copyObject(unconstify(Query *, query)),
 								  plan->sql,
 								  parallel ? CURSOR_OPT_PARALLEL_OK : 0,
@@ -246,6 +273,24 @@ facts_of(const PlannedStmt *statement)
 	return facts;
 }
 
+/*
+ * A statement that reads nothing over and over, in the place of one that may.
+ * Where indexes alone make the difference it costs hardly more than what the
+ * planner has found best.
+ */
+static PlannedStmt *
+plan_bounded(const DmuPlan *plan, const Query *query, bool parallel)
+{
+	double		best = plan->statement->planTree->total_cost;
+	PlannedStmt *statement = plan_query(plan, query, parallel,
+										PLAN_WITH_INDEXES);
+
+	if (!facts_of(statement).unbounded &&
+		statement->planTree->total_cost <= 2 * best)
+		return statement;
+	return plan_query(plan, query, parallel, PLAN_WITHOUT_NESTED_LOOPS);
+}
+
 DmuPlan    *
 dmu_plan_make(const char *sql, ParamListInfo params, bool parallel)
 {
@@ -261,10 +306,10 @@ dmu_plan_make(const char *sql, ParamListInfo params, bool parallel)
 	plan->sql = sql;
 	plan->params = params;
 	query = analyze(sql, params);
-	plan->statement = plan_query(plan, query, parallel, true);
+	plan->statement = plan_query(plan, query, parallel, PLAN_ANYTHING);
 	facts = facts_of(plan->statement);
 	if (facts.unbounded)
-		plan->statement = plan_query(plan, query, parallel, false);
+		plan->statement = plan_bounded(plan, query, parallel);
 	plan->foreign = facts.foreign;
 
 	MemoryContextSwitchTo(old_context);
@@ -275,6 +320,18 @@ bool
 dmu_plan_is_foreign(const DmuPlan *plan)
 {
 	return plan->foreign;
+}
+
+double
+dmu_plan_cost(const DmuPlan *plan)
+{
+	return plan->statement->planTree->total_cost;
+}
+
+double
+dmu_plan_rows(const DmuPlan *plan)
+{
+	return plan->statement->planTree->plan_rows;
 }
 
 void

@@ -32,6 +32,10 @@ extern DmuPlan *dmu_plan_make(const char *sql, ParamListInfo params,
 /* True if it reads a foreign table, at whatever depth. */
 extern bool dmu_plan_is_foreign(const DmuPlan *plan);
 
+/* What the planner reckons it costs, in its own units, and how many rows. */
+extern double dmu_plan_cost(const DmuPlan *plan);
+extern double dmu_plan_rows(const DmuPlan *plan);
+
 /* Runs it once, rows go to "dest" one by one, and frees it. */
 extern void dmu_plan_run(DmuPlan *plan, DestReceiver *dest);
 

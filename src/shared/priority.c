@@ -8,8 +8,10 @@
  *		an array, whose length the planner knows, while of the flag it knows
  *		what ANALYZE saw last.
  *
- *		The text of that query is priority_query.c's.  The file knows no shared
- *		memory: where the rows go is the caller's business.
+ *		Where rows have versions they are read with the flags, and
+ *		priority_known.c counts and sorts; that query is for all else.  Its text
+ *		is priority_query.c's.  The file knows no shared memory: where the rows
+ *		go is the caller's business.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,6 +23,7 @@
 #include "nodes/params.h"
 #include "plan.h"
 #include "priority.h"
+#include "priority_known.h"
 #include "priority_query.h"
 #include "settings.h"
 #include "tcop/dest.h"
@@ -56,14 +59,16 @@ typedef struct QueueReceiver
 	MemoryContext context;		/* the consumer's */
 } QueueReceiver;
 
-/* Collects ids in an array that grows. */
-typedef struct IdReceiver
+/* Collects ids, or whole entries, in an array that grows. */
+typedef struct LookReceiver
 {
 	DestReceiver pub;
-	ArrayType  *array;
+	ArrayType  *array;			/* of ids */
 	int64		nids;
 	int64		capacity;
-} IdReceiver;
+	DmuCounts  *counts;			/* or these; NULL if there are too many */
+	int64		counts_capacity;
+} LookReceiver;
 
 static void
 receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
@@ -87,16 +92,9 @@ array_size(int64 nids)
 	return ARR_OVERHEAD_NONULLS(1) + nids * sizeof(int64);
 }
 
-static bool
-id_receive(TupleTableSlot *slot, DestReceiver *self)
+static void
+add_id(LookReceiver *receiver, int64 id)
 {
-	IdReceiver *receiver = (IdReceiver *) self;
-
-	/* A view can have rows without a key; nobody could refresh them. */
-	slot_getallattrs(slot);
-	if (slot->tts_isnull[0])
-		return true;
-
 	if (receiver->nids == receiver->capacity)
 	{
 		if (receiver->capacity == BACKLOG_MAX)
@@ -109,7 +107,59 @@ id_receive(TupleTableSlot *slot, DestReceiver *self)
 		receiver->array = repalloc_huge(receiver->array,
 										array_size(receiver->capacity));
 	}
-	ids_of(receiver->array)[receiver->nids++] = DatumGetInt64(slot->tts_values[0]);
+	ids_of(receiver->array)[receiver->nids++] = id;
+}
+
+static void
+add_version(LookReceiver *receiver, TupleTableSlot *slot)
+{
+	DmuCounts  *counts = receiver->counts;
+	ItemPointer tid = (ItemPointer) DatumGetPointer(slot->tts_values[3]);
+	DmuCount   *count;
+
+	if (counts->n == receiver->counts_capacity)
+	{
+		receiver->counts_capacity = Min(2 * receiver->counts_capacity,
+										DMU_COUNTS_MAX + 1);
+		counts->list = repalloc_huge(counts->list,
+									 receiver->counts_capacity * sizeof(DmuCount));
+	}
+	count = &counts->list[counts->n++];
+	memset(count, 0, sizeof(*count));
+	count->dimension_user_id = DatumGetInt64(slot->tts_values[0]);
+	count->relation = DatumGetObjectId(slot->tts_values[1]);
+	count->xmin = DatumGetTransactionId(slot->tts_values[2]);
+	count->block = ItemPointerGetBlockNumberNoCheck(tid);
+	count->offset = ItemPointerGetOffsetNumberNoCheck(tid);
+	count->run = DMU_COUNT_NEW;
+}
+
+/* They have become too many to be remembered. */
+static void
+give_up_counts(LookReceiver *receiver)
+{
+	for (int64 i = 0; i < receiver->counts->n; i++)
+		add_id(receiver, receiver->counts->list[i].dimension_user_id);
+	pfree(receiver->counts->list);
+	pfree(receiver->counts);
+	receiver->counts = NULL;
+}
+
+static bool
+look_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	LookReceiver *receiver = (LookReceiver *) self;
+
+	/* A view can have rows without a key; nobody could refresh them. */
+	slot_getallattrs(slot);
+	if (slot->tts_isnull[0])
+		return true;
+	if (receiver->counts == NULL)
+		add_id(receiver, DatumGetInt64(slot->tts_values[0]));
+	else
+		add_version(receiver, slot);
+	if (receiver->counts != NULL && receiver->counts->n > DMU_COUNTS_MAX)
+		give_up_counts(receiver);
 	return true;
 }
 
@@ -166,38 +216,87 @@ end_query(bool pushed_snapshot)
 		PopActiveSnapshot();
 }
 
+/* The counts of those who are left out go, too; both are in order. */
+static void
+keep_waiting(DmuBacklog *backlog)
+{
+	const int64 *ids = ids_of(backlog->waiting);
+	DmuCounts  *counts = backlog->counts;
+	int64		n = 0;
+
+	for (int64 i = 0; i < counts->n && n < backlog->nwaiting; i++)
+	{
+		if (counts->list[i].dimension_user_id == ids[n])
+			counts->list[n++] = counts->list[i];
+	}
+	Assert(n == backlog->nwaiting);
+	counts->n = n;
+}
+
+/* All the flags, in order of the ids. */
+static void
+read_flags(const DmuWarehouse *warehouse, DmuBacklog *backlog)
+{
+	LookReceiver receiver = {
+		.pub = {look_receive, receiver_startup,
+		receiver_nothing, receiver_nothing, DestNone},
+		.capacity = 1024,
+		.counts = dmu_counts_begin(warehouse),
+		.counts_capacity = 1024,
+	};
+	const char *version = "";
+	DmuPlan    *plan;
+
+	receiver.array = palloc(array_size(receiver.capacity));
+	if (receiver.counts != NULL)
+	{
+		version = ", u.tableoid, u.xmin, u.ctid";
+		receiver.counts->list = palloc(receiver.counts_capacity * sizeof(DmuCount));
+	}
+	plan = dmu_plan_make(psprintf("SELECT u.%s::bigint%s FROM %s AS u WHERE u.%s",
+								  warehouse->users_key.quoted, version,
+								  warehouse->users_name,
+								  warehouse->users_flag.quoted),
+						 NULL, true);
+	if (receiver.counts != NULL)
+		receiver.counts->expected = dmu_plan_rows(plan);
+	dmu_plan_run(plan, &receiver.pub);
+
+	backlog->counts = receiver.counts;
+	if (backlog->counts != NULL)
+	{
+		dmu_known_sort(backlog->counts);
+		for (int64 i = 0; i < backlog->counts->n; i++)
+			add_id(&receiver, backlog->counts->list[i].dimension_user_id);
+	}
+	else
+		qsort(ids_of(receiver.array), receiver.nids, sizeof(int64), compare_ids);
+	backlog->waiting = receiver.array;
+	backlog->total = qunique(ids_of(receiver.array), receiver.nids,
+							 sizeof(int64), compare_ids);
+}
+
 void
 dmu_priority_look(const DmuWarehouse *warehouse, const DmuFailure *failures,
 				  int nfailures, DmuBacklog *backlog)
 {
-	IdReceiver	receiver = {
-		.pub = {id_receive, receiver_startup,
-		receiver_nothing, receiver_nothing, DestNone},
-		.capacity = 1024,
-	};
 	bool		pushed_snapshot = begin_query();
 	ArrayType  *array;
 
-	receiver.array = palloc(array_size(receiver.capacity));
-	dmu_plan_run(dmu_plan_make(psprintf("SELECT u.%s::bigint FROM %s AS u WHERE u.%s",
-										warehouse->users_key.quoted,
-										warehouse->users_name,
-										warehouse->users_flag.quoted),
-							   NULL, true), &receiver.pub);
-	end_query(pushed_snapshot);
-
-	array = receiver.array;
-	qsort(ids_of(array), receiver.nids, sizeof(int64), compare_ids);
-	backlog->total = qunique(ids_of(array), receiver.nids, sizeof(int64),
-							 compare_ids);
+	read_flags(warehouse, backlog);
 	backlog->nwaiting = backlog->total;
-	backlog->waiting = array;
 	backlog->held = palloc_extended(Max(nfailures, 1) * sizeof(int64),
 									MCXT_ALLOC_HUGE);
 	backlog->nheld = 0;
 	backlog->nparked = 0;
 	leave_out_held(backlog, failures, nfailures);
+	if (backlog->counts != NULL && backlog->nheld > 0)
+		keep_waiting(backlog);
+	if (backlog->counts != NULL && backlog->nwaiting > 0)
+		dmu_counts_recall(backlog->counts);
+	end_query(pushed_snapshot);
 
+	array = backlog->waiting;
 	SET_VARSIZE(array, array_size(backlog->nwaiting));
 	array->ndim = 1;
 	array->dataoffset = 0;
@@ -284,6 +383,12 @@ dmu_priority_run(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 	if (backlog->nwaiting == 0)
 		return;
 	pushed_snapshot = begin_query();
+	if (backlog->counts != NULL && dmu_known_count(warehouse, backlog->counts))
+	{
+		dmu_known_run(warehouse, backlog->counts, max_users, consume, arg);
+		end_query(pushed_snapshot);
+		return;
+	}
 	plan = make_plan(warehouse, backlog, max_users, false);
 	if (dmu_plan_is_foreign(plan))
 	{

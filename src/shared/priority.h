@@ -8,6 +8,7 @@
 #ifndef DMU_PRIORITY_H
 #define DMU_PRIORITY_H
 
+#include "counts.h"
 #include "datamart_users.h"
 #include "failures.h"
 #include "warehouse.h"
@@ -28,7 +29,7 @@ typedef void (*DmuQueueRowConsumer) (const DmuQueueRow *row, void *arg);
 /*
  * Who waits: each datamart user with the flag once, in order of its id.  All
  * of it is palloc'd in the context that was current at dmu_priority_look();
- * eight bytes a datamart user.
+ * eight bytes a datamart user, or 48 where counts can be remembered.
  */
 typedef struct DmuBacklog
 {
@@ -39,6 +40,9 @@ typedef struct DmuBacklog
 	int64	   *held;			/* ids of those left out, parked ones too */
 	int			nheld;
 	int			nparked;		/* of these */
+	DmuCounts  *counts;			/* of those who wait; NULL: none are
+								 * remembered.  After dmu_priority_run() to be
+								 * stored by whoever may. */
 } DmuBacklog;
 
 /* critical to lowest, of the two classes. */

@@ -80,6 +80,40 @@ append_counts(StringInfo buf, const DmuWarehouse *warehouse,
 }
 
 char	   *
+dmu_priority_build_counts(const DmuWarehouse *warehouse, DmuCounted counted)
+{
+	const char *user = warehouse->facts_user.quoted;
+	const char *what = psprintf("pg_catalog.count(*), pg_catalog.max(f.%s)",
+								warehouse->facts_time.quoted);
+	const char *key = warehouse->users_key.quoted;
+
+	switch (counted)
+	{
+		case DMU_COUNT_IDS:
+			return psprintf("SELECT w.id, %s\n"
+							"FROM pg_catalog.unnest($1) AS w (id)\n"
+							"JOIN %s AS f ON f.%s " EQUAL " w.id\n"
+							"GROUP BY w.id",
+							what, warehouse->facts_name, user);
+		case DMU_COUNT_FLAGGED:
+			return psprintf("SELECT f.%s::bigint, %s\n"
+							"FROM %s AS u\n"
+							"JOIN %s AS f ON f.%s " EQUAL " u.%s\n"
+							"WHERE u.%s\n"
+							"GROUP BY f.%s",
+							user, what, warehouse->users_name,
+							warehouse->facts_name, user, key,
+							warehouse->users_flag.quoted, user);
+		case DMU_COUNT_ALL:
+			break;
+	}
+	return psprintf("SELECT f.%s::bigint, %s\n"
+					"FROM %s AS f\n"
+					"GROUP BY f.%s",
+					user, what, warehouse->facts_name, user);
+}
+
+char	   *
 dmu_priority_build(const DmuWarehouse *warehouse, const DmuQueryParts *parts)
 {
 	StringInfoData buf;

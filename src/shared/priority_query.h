@@ -26,4 +26,18 @@ typedef struct DmuQueryParts
 extern char *dmu_priority_build(const DmuWarehouse *warehouse,
 								const DmuQueryParts *parts);
 
+/*
+ * What is counted of the facts alone: id, number, last action; the ids may be
+ * null.  Who has no facts is left out.  Palloc'd.
+ */
+typedef enum DmuCounted
+{
+	DMU_COUNT_IDS,				/* those in the bigint[] that is $1 */
+	DMU_COUNT_FLAGGED,			/* all flagged, if each is there once */
+	DMU_COUNT_ALL				/* everybody */
+} DmuCounted;
+
+extern char *dmu_priority_build_counts(const DmuWarehouse *warehouse,
+									   DmuCounted counted);
+
 #endif							/* DMU_PRIORITY_QUERY_H */

@@ -274,6 +274,20 @@ dmu_progress_rate(DmuControl *control, const DmuProgress *now)
 	return now->done * (double) USECS_PER_SEC / elapsed;
 }
 
+/* What nobody lives to see is not known, and fits into no interval. */
+#define DMU_LEFT_MAX (100 * 365.0 * SECS_PER_DAY * USECS_PER_SEC)
+
+double
+dmu_progress_time_left(DmuControl *control, const DmuProgress *now)
+{
+	double		left;
+
+	if (dmu_queue_phase(control) < DMU_PHASE_QUEUED)
+		return -1;
+	left = dmu_queue_time_left(control, now->at);
+	return left > DMU_LEFT_MAX ? -1 : left;
+}
+
 const char *
 dmu_progress_phase_name(DmuControl *control)
 {
@@ -327,15 +341,17 @@ dmu_progress_notice(DmuControl *control)
 	int32		found = control->found;
 	DmuProgress now;
 	double		rate;
+	double		usec;
 	char		left[64] = "unknown time";
 
 	if (found == 0)
 		return;
 	dmu_progress_read(control, &now);
 	rate = dmu_progress_rate(control, &now);
-	if (rate > 0 && (found - now.done) / rate < 100 * 365.0 * SECS_PER_DAY)
+	usec = dmu_progress_time_left(control, &now);
+	if (usec >= 0)
 		format_time_left(left, sizeof(left),
-						 (int64) ((found - now.done) / rate + 0.5));
+						 (int64) (usec / USECS_PER_SEC + 0.5));
 
 	ereport(NOTICE,
 			(errmsg_plural("datamart_users cycle %lld: %lld/%d datamart user (%d%%), %.1f per second, %s left",

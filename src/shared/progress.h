@@ -74,6 +74,13 @@ extern void dmu_progress_read(DmuControl *control, DmuProgress *progress);
  */
 extern double dmu_progress_rate(DmuControl *control, const DmuProgress *now);
 
+/*
+ * Microseconds until it is through, by the number of actions of those that are
+ * left; negative if nobody knows.
+ */
+extern double dmu_progress_time_left(DmuControl *control,
+									 const DmuProgress *now);
+
 /* The phase of a cycle, and what a worker does, in words; constant strings. */
 extern const char *dmu_progress_phase_name(DmuControl *control);
 extern const char *dmu_progress_state_name(DmuControl *control, int slot);

@@ -72,6 +72,7 @@ dmu_queue_create(int nslots, Size session_size)
 	pg_atomic_init_u64(&control->streak, 0);
 	pg_atomic_init_u64(&control->streak_since, 0);
 
+	pg_atomic_init_u32(&control->service.leaving, 0);
 	pg_atomic_init_u64(&control->service.cycles, 0);
 	pg_atomic_init_u64(&control->service.looks, 0);
 	pg_atomic_init_u64(&control->service.looked_at, 0);
@@ -369,6 +370,7 @@ dmu_queue_reset(DmuControl *control)
 	for (int i = 0; i < control->nslots; i++)
 		dmu_slot_init(&control->slots[i]);
 	memset(control->found_by_priority, 0, sizeof(control->found_by_priority));
+	memset(control->found_by_size, 0, sizeof(control->found_by_size));
 	control->found = 0;
 	control->follows_crash = false;
 	pg_atomic_write_u64(&control->streak, 0);

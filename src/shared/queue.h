@@ -20,6 +20,7 @@
 
 #include "datamart_users.h"
 
+#include "estimate.h"
 #include "port/atomics.h"
 #include "profile.h"
 #include "request.h"
@@ -91,6 +92,7 @@ typedef struct DmuSlot
 	pg_atomic_uint64 outcomes[DMU_NPRIORITIES][DMU_NOUTCOMES];
 	pg_atomic_uint64 total_usec[DMU_NPRIORITIES];
 	pg_atomic_uint64 max_usec[DMU_NPRIORITIES];
+	DmuWork		work;
 	pg_atomic_uint64 planned_alone; /* datamart users */
 	pg_atomic_uint64 free_since;	/* TimestampTz, since the last one was
 									 * done */
@@ -154,6 +156,12 @@ typedef struct DmuServiceState
 	pg_atomic_uint64 looked_at; /* TimestampTz, the last time */
 	pg_atomic_uint64 look_usec; /* what that took */
 	char		version[64];	/* of the extension, when it started */
+
+	/*
+	 * The pid of a worker that leaves because of its memory, 0 again when the
+	 * coordinator has seen that; that worker.
+	 */
+	pg_atomic_uint32 leaving;
 } DmuServiceState;
 
 typedef struct DmuControl
@@ -176,6 +184,7 @@ typedef struct DmuControl
 	int32		max_users;		/* what the limit came to */
 	int32		found;
 	int32		found_by_priority[DMU_NPRIORITIES];
+	uint32		found_by_size[DMU_NSIZES];	/* see estimate.h */
 	int32		workers_wanted; /* no more than datamart users */
 	TimestampTz queued_at;
 	pg_atomic_uint32 queue_handle;	/* DSM_HANDLE_INVALID if there is nobody */
@@ -439,6 +448,12 @@ extern void dmu_queue_profile(DmuControl *control, DmuProfile *profile);
 /* For then, too; datamart users that were planned for alone, see settings.h. */
 extern void dmu_queue_idle(DmuControl *control, DmuIdle *idle);
 extern int64 dmu_queue_planned_alone(DmuControl *control);
+
+/*
+ * Microseconds until the queue is empty, with the workers that are at work;
+ * negative if nobody knows.  Reads all slots, and no entry of the queue.
+ */
+extern double dmu_queue_time_left(DmuControl *control, TimestampTz now);
 
 /* Datamart users with an outcome, whatever it is. */
 extern int64 dmu_tally_done(const DmuTally *tally);

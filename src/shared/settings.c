@@ -52,6 +52,7 @@ int			dmu_retry_delay_max = 24 * 60 * 60;
 int			dmu_progress_interval = 5000;
 int			dmu_log_every_users = 100;
 int			dmu_history_retention = 30 * 24 * 60 * 60;
+int			dmu_worker_memory_limit = 512 * 1024;
 bool		dmu_error_on_failure = false;
 bool		dmu_failure_texts = true;
 int			dmu_recency_days[DMU_NRECENCY] = {7, 30, 90};
@@ -128,6 +129,10 @@ static const IntSetting int_settings[] = {
 		"Sets the age from which on finished cycles leave the history.",
 		"0 keeps all of them.",
 	&dmu_history_retention, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S},
+	{PREFIX "worker_memory_limit",
+		"Sets the memory beyond which a service puts another process in the place of a worker.",
+		"Between two datamart users, one worker at a time; 0 means no limit.",
+	&dmu_worker_memory_limit, 0, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB},
 };
 
 static const char *const string_settings[] = {

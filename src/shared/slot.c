@@ -39,6 +39,7 @@ dmu_slot_init(DmuSlot *slot)
 	pg_atomic_init_u32(&slot->actions, 0);
 	pg_atomic_init_u64(&slot->planned_alone, 0);
 	pg_atomic_init_u64(&slot->free_since, 0);
+	dmu_estimate_init(&slot->work);
 	dmu_profile_init(&slot->profile);
 }
 
@@ -100,6 +101,7 @@ dmu_slot_end(DmuControl *control, DmuSlot *slot, DmuOutcome outcome)
 
 	dmu_profile_add(&slot->profile, control->queued_at, now, last);
 
+	dmu_estimate_add(&slot->work, last->actions, 1, last->usec);
 	slot_add(&slot->outcomes[last->priority][outcome], 1);
 	slot_add(&slot->total_usec[last->priority], last->usec);
 	if ((uint64) last->usec > pg_atomic_read_u64(&slot->max_usec[last->priority]))
@@ -119,6 +121,7 @@ dmu_slot_postpone(DmuSlot *slot)
 	const DmuSlowRefresh *last = last_refresh(slot, GetCurrentTimestamp(),
 											  DMU_DEFERRED);
 
+	dmu_estimate_add(&slot->work, last->actions, 0, last->usec);
 	slot_add(&slot->total_usec[last->priority], last->usec);
 	dmu_slot_set_state(slot, DMU_WORKER_IDLE);
 }
@@ -201,6 +204,49 @@ dmu_queue_planned_alone(DmuControl *control)
 	for (int i = 0; i < control->nslots; i++)
 		sum += (int64) pg_atomic_read_u64(&control->slots[i].planned_alone);
 	return sum;
+}
+
+/* What a worker has done already of whom it is at work on. */
+static double
+begun_usec(DmuSlot *slot, const DmuWorkLeft *sum, TimestampTz now)
+{
+	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
+	int			size = dmu_estimate_size(pg_atomic_read_u32(&slot->actions));
+
+	return Min((double) Max(now - since, 0), dmu_estimate_one(sum, size));
+}
+
+double
+dmu_queue_time_left(DmuControl *control, TimestampTz now)
+{
+	DmuWorkLeft sum;
+	int64		left = 0;
+	int			workers = 0;
+	double		usec;
+
+	memset(&sum, 0, sizeof(sum));
+	for (int i = 0; i < control->nslots; i++)
+		dmu_estimate_sum(&control->slots[i].work, &sum);
+	for (int i = 0; i < DMU_NSIZES; i++)
+	{
+		sum.left[i] = Max((int64) control->found_by_size[i] - sum.done[i], 0);
+		left += sum.left[i];
+	}
+	usec = dmu_estimate_left(&sum);
+	if (usec < 0 || left == 0)
+		return left == 0 ? 0 : usec;
+
+	for (int i = 0; i < control->nslots; i++)
+	{
+		DmuSlot    *slot = &control->slots[i];
+		uint32		state = pg_atomic_read_u32(&slot->state);
+
+		workers += state == DMU_WORKER_IDLE || state == DMU_WORKER_REFRESHING ||
+			state == DMU_WORKER_RECORDING;
+		if (state == DMU_WORKER_REFRESHING || state == DMU_WORKER_RECORDING)
+			usec -= begun_usec(slot, &sum, now);
+	}
+	return Max(usec, 0) / Max(Min(workers, left), 1);
 }
 
 int64

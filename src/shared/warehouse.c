@@ -177,8 +177,9 @@ dmu_warehouse_examine_facts(DmuWarehouse *warehouse, bool need_usage)
 	facts = resolve_relation(&facts_setting, need_usage);
 	(void) require_column(facts, &facts_setting, DMU_FACTS_USER,
 						  &warehouse->facts_user);
-	(void) require_column(facts, &facts_setting, DMU_FACTS_TIME,
-						  &warehouse->facts_time);
+	warehouse->facts_time_type =
+		require_column(facts, &facts_setting, DMU_FACTS_TIME,
+					   &warehouse->facts_time);
 	warehouse->facts_name = qualified_relation(facts);
 	warehouse->facts = facts;
 }

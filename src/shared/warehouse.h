@@ -19,6 +19,7 @@ typedef struct DmuWarehouse
 	Oid			users;
 	Oid			procedure;
 	Oid			users_key_type; /* a base type */
+	Oid			facts_time_type;	/* DATEOID, TIMESTAMPOID or TIMESTAMPTZOID */
 	Oid			procedure_argtype;	/* INT4OID or INT8OID */
 	char	   *facts_name;		/* schema-qualified and quoted */
 	char	   *users_name;		/* schema-qualified and quoted */

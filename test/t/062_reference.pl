@@ -31,6 +31,22 @@ like($page, qr/^datamart_users_run_cycle\(max_users integer DEFAULT NULL/m, 'fun
 like($page, qr/^### `datamart_users_cycles`$/m, 'tables are there');
 like($page, qr/^### `datamart_users_progress`$/m, 'views are there');
 
+# Functions are told in small letters, as the server's own are; tables and views
+# by a sentence, or by their own name.
+is($node->safe_psql('w', <<'SQL'), '', 'comments begin alike');
+SELECT relname FROM pg_class c
+WHERE relname LIKE 'datamart\_users\_%' AND relkind IN ('r', 'v') AND obj_description(oid, 'pg_class') !~ '^([A-Z]|datamart_users_)'
+UNION ALL
+SELECT proname FROM pg_proc WHERE proname LIKE 'datamart\_users\_%' AND obj_description(oid, 'pg_proc') !~ '^[a-z]'
+SQL
+
+# A setting that there is not is refused.
+for my $setting ('max_wokers', 'max_workers_', 'Maxworkers')
+{
+	my (undef, undef, $stderr) = run_psql($node, 'w', [ "LOAD 'datamart_users'", "SET datamart_users.$setting = 3" ]);
+	is(sqlstate($stderr), '42602', "datamart_users.$setting is refused");
+}
+
 # In another schema it is the same.
 $node->safe_psql('w', 'DROP EXTENSION datamart_users; CREATE SCHEMA "Other place"; CREATE EXTENSION datamart_users SCHEMA "Other place"');
 is(run_log_of('-f', "$FindBin::Bin/../reference.sql"), $printed, 'the schema makes no difference');
