@@ -8,6 +8,11 @@ AS 'MODULE_PATHNAME', 'datamart_users_revoke_all' LANGUAGE C;
 SELECT pg_temp.datamart_users_revoke_all();
 DROP FUNCTION pg_temp.datamart_users_revoke_all();
 
+CREATE FUNCTION pg_temp.datamart_users_settle_server() RETURNS void
+AS 'MODULE_PATHNAME', 'datamart_users_settle_server' LANGUAGE C;
+SELECT pg_temp.datamart_users_settle_server();
+DROP FUNCTION pg_temp.datamart_users_settle_server();
+
 GRANT SELECT ON
 	@extschema@.datamart_users_cycles,
 	@extschema@.datamart_users_cycle_priorities,

@@ -7,7 +7,7 @@
  *		may have been before.  So its script refuses objects that bear our
  *		prefix already, and takes away whatever default privileges have given
  *		to others.  In C, because no procedural language need be installed.
- *		The script drops both functions again.
+ *		The script drops these functions again.
  *
  *		This file knows nothing of cycles.
  *
@@ -15,16 +15,19 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "datamart_users.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(datamart_users_refuse_existing);
 PG_FUNCTION_INFO_V1(datamart_users_revoke_all);
+PG_FUNCTION_INFO_V1(datamart_users_settle_server);
 
 static void
 require_script(void)
@@ -121,6 +124,32 @@ datamart_users_revoke_all(PG_FUNCTION_ARGS)
 		if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
 			elog(ERROR, "could not run \"%s\"", sql);
 		SPI_tuptable = statements;
+	}
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * A foreign data wrapper cannot be given to a plain role, so REASSIGN OWNED
+ * would stop at one that belongs to whoever has created the extension.  Nobody
+ * can drop the role that the cluster began with.
+ */
+Datum
+datamart_users_settle_server(PG_FUNCTION_ARGS)
+{
+	static const char *const objects[] = {"FOREIGN DATA WRAPPER", "SERVER"};
+	const char *owner = quote_identifier(GetUserNameFromId(BOOTSTRAP_SUPERUSERID,
+														   false));
+
+	require_script();
+	SPI_connect();
+	for (int i = 0; i < (int) lengthof(objects); i++)
+	{
+		char	   *sql = psprintf("ALTER %s " DMU_EXTENSION_NAME " OWNER TO %s",
+								   objects[i], owner);
+
+		if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
+			elog(ERROR, "could not run \"%s\"", sql);
 	}
 	SPI_finish();
 	PG_RETURN_VOID();

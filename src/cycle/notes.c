@@ -41,6 +41,7 @@ typedef struct Notes
 	DmuLook    *look;			/* NULL: it has found nobody yet */
 	bool		look_is_written;
 	TimestampTz written_at;		/* the last time */
+	uint32		settled;		/* so many entries at the head of the queue */
 	DmuCounts  *storing;		/* while that is stored */
 
 	/* Of a service, whose queues come and go: who is fresh. */
@@ -200,9 +201,29 @@ note(DmuControl *control, NoteWriter writer, const Fresh *fresh,
 }
 
 static void
-find_fresh(DmuControl *control, Fresh *fresh)
+add_fresh(Fresh *fresh, uint32 position)
 {
-	uint32		nentries;
+	const DmuQueueEntry *entry = &fresh->queue->entries[position];
+
+	if (!entry->fresh)
+		return;
+	fresh->ids[fresh->n] = entry->dimension_user_id;
+	fresh->positions[fresh->n++] = position;
+}
+
+/*
+ * Among those that were claimed, without those at the head that are settled;
+ * so a long queue is not read again and again.  What is just being settled may
+ * be missed.  With "all" nothing is.
+ */
+static void
+find_fresh(DmuControl *control, Fresh *fresh, bool all)
+{
+	DmuQueue   *queue;
+	uint64		taken;
+	uint32		head;
+	uint32		tail;
+	uint32		from = all ? 0 : notes.settled;
 
 	if (notes.gathers)
 	{
@@ -213,20 +234,25 @@ find_fresh(DmuControl *control, Fresh *fresh)
 		memcpy(fresh->ids, notes.gathered, fresh->n * sizeof(int64));
 		return;
 	}
-	fresh->queue = dmu_queue_open(control);
-	nentries = fresh->queue == NULL ? 0 : fresh->queue->nentries;
-	fresh->ids = palloc_extended(Max(nentries, 1) * sizeof(int64),
+	queue = dmu_queue_open(control);
+	taken = queue == NULL ? 0 : pg_atomic_read_u64(&queue->taken);
+	head = (uint32) taken;
+	tail = (uint32) (taken >> 32);
+	while (!all && from < head && !queue->entries[from].fresh &&
+		   queue->entries[from].turn == DMU_TURN_OVER)
+		from++;
+	notes.settled = from;
+
+	fresh->queue = queue;
+	fresh->ids = palloc_extended(Max(head - from + tail, 1) * sizeof(int64),
 								 MCXT_ALLOC_HUGE);
-	fresh->positions = palloc_extended(Max(nentries, 1) * sizeof(uint32),
+	fresh->positions = palloc_extended(Max(head - from + tail, 1) * sizeof(uint32),
 									   MCXT_ALLOC_HUGE);
 	fresh->n = 0;
-	for (uint32 i = 0; i < nentries; i++)
-	{
-		if (!fresh->queue->entries[i].fresh)
-			continue;
-		fresh->ids[fresh->n] = fresh->queue->entries[i].dimension_user_id;
-		fresh->positions[fresh->n++] = i;
-	}
+	for (uint32 i = from; i < head; i++)
+		add_fresh(fresh, i);
+	for (uint32 i = 0; i < tail; i++)
+		add_fresh(fresh, queue->nentries - 1 - i);
 }
 
 /* Stores what a look has counted, if there is anything, and frees it. */
@@ -267,7 +293,7 @@ write_down(DmuControl *control, bool with_counts)
 {
 	Fresh		fresh;
 
-	find_fresh(control, &fresh);
+	find_fresh(control, &fresh, !with_counts);
 	write_action_counts(control, &fresh);
 	if (note(control, with_counts ? note_progress : note_waiting, &fresh,
 			 "how far it is and who waits"))

@@ -70,14 +70,6 @@ static void
 adopt_history(const DmuOwnerScope *scope, const DmuParam *params)
 {
 	/*
-	 * Whether we may write to the log at all is better known now than when
-	 * the first failure is to be written down.
-	 */
-	dmu_owner_run(scope,
-				  "DELETE FROM %s.datamart_users_attempts WHERE false",
-				  SPI_OK_DELETE, 0, NULL);
-
-	/*
 	 * What says running was so where it comes from.  Should it be so here,
 	 * its end writes another message.
 	 */
@@ -114,6 +106,31 @@ adopt_history(const DmuOwnerScope *scope, const DmuParam *params)
 					  SPI_OK_UPDATE, 2, params);
 }
 
+/* A row of ours that has our oid or our name, and not both. */
+#define HALF_OURS(table) \
+	"EXISTS (SELECT FROM %s." table \
+	"         WHERE users_table = $2 AND users_oid <> $1 OR users_oid = $1 AND users_table <> $2)"
+
+/*
+ * There hardly ever is anything to do, and every cycle begins with it; so one
+ * look comes before all these statements.
+ */
+static bool
+is_needed(const DmuOwnerScope *scope, const DmuParam *params, bool history)
+{
+	dmu_owner_run(scope,
+				  history ?
+				  "SELECT " HALF_OURS("datamart_users_failures")
+				  "    OR " HALF_OURS("datamart_users_contention")
+				  "    OR " HALF_OURS("datamart_users_parked")
+				  "    OR " HALF_OURS("datamart_users_cycles") :
+				  "SELECT " HALF_OURS("datamart_users_failures")
+				  "    OR " HALF_OURS("datamart_users_contention")
+				  "    OR " HALF_OURS("datamart_users_parked"),
+				  SPI_OK_SELECT, 2, params);
+	return DatumGetBool(dmu_owner_value(SPI_tuptable, 0, 1));
+}
+
 static void
 adopt(Oid users, const char *users_name, bool history)
 {
@@ -124,9 +141,21 @@ adopt(Oid users, const char *users_name, bool history)
 	};
 
 	dmu_owner_enter(&scope);
-	adopt_failures(&scope, params);
+
+	/*
+	 * Whether we may write to the log at all is better known now than when
+	 * the first failure is to be written down.
+	 */
 	if (history)
-		adopt_history(&scope, params);
+		dmu_owner_run(&scope,
+					  "DELETE FROM %s.datamart_users_attempts WHERE false",
+					  SPI_OK_DELETE, 0, NULL);
+	if (is_needed(&scope, params, history))
+	{
+		adopt_failures(&scope, params);
+		if (history)
+			adopt_history(&scope, params);
+	}
 	dmu_owner_leave(&scope);
 }
 
