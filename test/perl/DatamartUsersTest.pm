@@ -281,7 +281,14 @@ sub wait_for_server
 {
 	my ($node) = @_;
 
-	wait_for_sql($node, 'postgres', 'SELECT true', 'the server is up again');
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	# A psql that finds no server ends before it has read, which dies.
+	until (eval { $node->psql('postgres', 'SELECT true') == 0 })
+	{
+		give_up('timed out waiting until the server is up again') if time > $deadline;
+		usleep(50_000);
+	}
 	return;
 }
 

@@ -250,10 +250,12 @@ sub try_sql
 {
 	my ($sql, $database) = @_;
 	my ($stdout, $stderr);
-	my $status = $node->psql($database // 'w', $sql,
-		stdout => \$stdout, stderr => \$stderr, on_error_die => 0);
 
-	return $status == 0 ? $stdout : undef;
+	# It dies where psql ends, for want of a server, before it has read.
+	my $status = eval { $node->psql($database // 'w', $sql,
+			stdout => \$stdout, stderr => \$stderr, on_error_die => 0) };
+
+	return defined $status && $status == 0 ? $stdout : undef;
 }
 
 # Polls until it is true, for REST seconds at the most.
