@@ -266,7 +266,7 @@ settings_size(DmuControl *control)
  * The coordinator of a service may be writing them just now.  It never waits
  * between making the number odd and even, so neither does this, for long.
  */
-char *
+char	   *
 dmu_launch_settings(DmuControl *control)
 {
 	Size		size = settings_size(control);

@@ -24,6 +24,7 @@ $node->safe_psql('w', <<'SQL');
 CREATE TABLE dwh.seen (dimension_user_id integer, at serial, pid integer, work_mem text, retry_delay text, random_page_cost text, lock_timeout text);
 CREATE PROCEDURE dwh.see(p_id integer) LANGUAGE plpgsql AS $$
 BEGIN
+	CALL dwh.update_datamart_user(p_id);
 	INSERT INTO dwh.seen (dimension_user_id, pid, work_mem, retry_delay, random_page_cost, lock_timeout)
 		VALUES (p_id, pg_backend_pid(), current_setting('work_mem'), current_setting('datamart_users.retry_delay'), current_setting('random_page_cost'), current_setting('lock_timeout'));
 END;
