@@ -206,14 +206,25 @@ dmu_queue_planned_alone(DmuControl *control)
 	return sum;
 }
 
-/* What a worker has done already of whom it is at work on. */
+/*
+ * Whom a worker is at work on: the microseconds that were spent on him already
+ * and are not to come.  Who has taken longer than was to be expected tells what
+ * others of his size will take, though he is not done yet.
+ */
 static double
-begun_usec(DmuSlot *slot, const DmuWorkLeft *sum, TimestampTz now)
+count_begun(DmuSlot *slot, DmuWorkLeft *sum, TimestampTz now)
 {
 	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->since);
 	int			size = dmu_estimate_size(pg_atomic_read_u32(&slot->actions));
+	double		expected = dmu_estimate_one(sum, size);
+	int64		begun = Max(now - since, 0);
 
-	return Min((double) Max(now - since, 0), dmu_estimate_one(sum, size));
+	if (expected < 0 || begun <= expected)
+		return begun;
+	sum->done[size]++;
+	sum->usec[size] += begun;
+	sum->left[size] = Max(sum->left[size] - 1, 0);
+	return 0;
 }
 
 double
@@ -222,6 +233,7 @@ dmu_queue_time_left(DmuControl *control, TimestampTz now)
 	DmuWorkLeft sum;
 	int64		left = 0;
 	int			workers = 0;
+	double		begun = 0;
 	double		usec;
 
 	memset(&sum, 0, sizeof(sum));
@@ -232,9 +244,8 @@ dmu_queue_time_left(DmuControl *control, TimestampTz now)
 		sum.left[i] = Max((int64) control->found_by_size[i] - sum.done[i], 0);
 		left += sum.left[i];
 	}
-	usec = dmu_estimate_left(&sum);
-	if (usec < 0 || left == 0)
-		return left == 0 ? 0 : usec;
+	if (left == 0)
+		return 0;
 
 	for (int i = 0; i < control->nslots; i++)
 	{
@@ -244,9 +255,11 @@ dmu_queue_time_left(DmuControl *control, TimestampTz now)
 		workers += state == DMU_WORKER_IDLE || state == DMU_WORKER_REFRESHING ||
 			state == DMU_WORKER_RECORDING;
 		if (state == DMU_WORKER_REFRESHING || state == DMU_WORKER_RECORDING)
-			usec -= begun_usec(slot, &sum, now);
+			begun += count_begun(slot, &sum, now);
 	}
-	return Max(usec, 0) / Max(Min(workers, left), 1);
+	usec = dmu_estimate_left(&sum);
+	return usec < 0 ? usec :
+		Max(usec - begun, 0) / Max(Min(workers, left), 1);
 }
 
 int64
