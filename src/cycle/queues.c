@@ -62,6 +62,10 @@ struct DmuQueues
 	uint32		put_off_capacity;
 	int32		taken[DMU_NPRIORITIES]; /* settled in this cycle */
 	uint32		at_work;		/* claimed, and not settled */
+
+	/* What of the present queue nobody had claimed when it was last filtered. */
+	uint32		left_from;
+	uint32		left_to;		/* behind the last one */
 };
 
 DmuQueues  *
@@ -258,6 +262,11 @@ list_claimed(DmuQueues *queues, bool close)
 			dmu_queue_close(queue, &head, &tail);
 		else
 			dmu_queue_claimed(queue, &head, &tail);
+		if (kept == queues->kept)
+		{
+			queues->left_from = head;
+			queues->left_to = queue->nentries - tail;
+		}
 		for (uint32 i = kept->settled; i < queue->nentries; i++)
 		{
 			const DmuQueueEntry *entry = &queue->entries[i];
@@ -307,19 +316,17 @@ dmu_queues_is_same(DmuQueues *queues, const DmuQueueEntry *entries,
 				   uint32 nentries)
 {
 	DmuQueue   *queue = dmu_queues_current(queues);
-	uint32		head;
-	uint32		tail;
 
 	if (queue == NULL)
 		return nentries == 0;
 
-	/* The first of them may have been claimed since the filter saw them. */
-	dmu_queue_claimed(queue, &head, &tail);
-	if (nentries > queue->nentries - tail ||
-		queue->nentries - tail - nentries > head)
+	/*
+	 * Some may have been claimed since; but who was claimed before, and is
+	 * flagged again, is to come once more.
+	 */
+	if ((int64) queues->left_to - queues->left_from != nentries)
 		return false;
-	for (uint32 i = queue->nentries - tail - nentries;
-		 i < queue->nentries - tail; i++, entries++)
+	for (uint32 i = queues->left_from; i < queues->left_to; i++, entries++)
 	{
 		const DmuQueueEntry *entry = &queue->entries[i];
 

@@ -34,6 +34,7 @@
 #include "ownersql.h"
 #include "pgstat.h"
 #include "queues.h"
+#include "renew.h"
 #include "staff.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -67,6 +68,8 @@ typedef struct Service
 	DmuWorker  *worker;			/* this process; NULL until it is needed */
 	TimestampTz next_look;
 	TimestampTz gave_way;		/* the last time it could have */
+	uint64		stored;			/* see renew.h */
+	bool		renew;			/* settings have changed */
 	bool		in_cycle;
 	bool		told;			/* its end is in the history */
 	TimestampTz quiet_since;	/* nobody waits or is at work; 0 = somebody */
@@ -166,6 +169,7 @@ ask_warehouse(Service *s, MemoryContext context, DmuLook *found,
 	{
 		dmu_transaction_begin();
 		dmu_allowed_check(control);
+		s->renew = dmu_renew_is_due(&s->stored) || s->renew;
 		dmu_transaction_commit(s->context);
 
 		dmu_queues_settle(s->queues);
@@ -334,6 +338,22 @@ give_way(Service *s)
 		dmu_queue_end_service(s->control, reason);
 }
 
+/*
+ * No transaction is open.  In the midst of a cycle, too: each look makes the
+ * queue anew.
+ */
+static void
+renew(Service *s)
+{
+	s->renew = false;
+	if (!dmu_renew_settings(s->control, s->context))
+		return;
+	dmu_launch_announce(s->control, DMU_COORDINATOR);
+	if (s->worker != NULL && !dmu_worker_renew(s->worker))
+		s->worker = NULL;
+	dmu_queue_nudge(s->control);
+}
+
 static void
 sleep_until_due(Service *s)
 {
@@ -361,6 +381,9 @@ go_round(Service *s)
 	give_way(s);
 	if (dmu_queue_stop(s->control) != DMU_STOP_NONE)
 		return;
+
+	if (dmu_renew_is_reloaded() || s->renew)
+		renew(s);
 
 	/* The clock may have been set back. */
 	if (s->closing_since == 0 &&
@@ -394,6 +417,7 @@ begin_service(Service *s)
 
 	dmu_transaction_begin();
 	dmu_allowed_begin(control);
+	(void) dmu_renew_is_due(&s->stored);
 	dmu_transaction_commit(s->context);
 	look(s);
 	if (!s->in_cycle)
@@ -488,6 +512,7 @@ dmu_service_main(Datum main_arg)
 	s->control = dmu_launch_attach(main_arg, &number);
 	if (s->control == NULL)
 		return;
+	dmu_renew_listen();
 	before_shmem_exit(service_exit, PointerGetDatum(s));
 	MemoryContextSwitchTo(s->context);
 

@@ -85,7 +85,10 @@ dmu_staff_reap(DmuStaff *staff, DmuQueues *queues)
 		staff->nworkers--;
 		if (pg_atomic_read_u32(&staff->control->service.leaving) ==
 			pg_atomic_read_u32(&slot->pid))
+		{
 			pg_atomic_write_u32(&staff->control->service.leaving, 0);
+			dmu_queue_nudge(staff->control);
+		}
 		pg_atomic_write_u32(&staff->control->workers_registered,
 							staff->nworkers);
 		if (pg_atomic_read_u32(&slot->state) == DMU_WORKER_EMPTY)

@@ -404,6 +404,12 @@ prepare_run(DmuWorker *run)
 	return true;
 }
 
+bool
+dmu_worker_renew(DmuWorker *run)
+{
+	return prepare_run(run);
+}
+
 DmuWorker  *
 dmu_worker_begin(DmuControl *control, int number)
 {
@@ -602,6 +608,23 @@ has_grown(DmuWorker *run)
 	return true;
 }
 
+/* The same for one whose settings have changed, that has taken nobody. */
+static bool
+is_outdated(DmuWorker *run)
+{
+	uint32		expected = 0;
+
+	if (!dmu_launch_is_outdated(run->control) ||
+		!pg_atomic_compare_exchange_u32(&run->control->service.leaving,
+										&expected, MyProcPid))
+		return false;
+	ereport(LOG,
+			(errmsg("%s: leaves to another process, because settings have changed",
+					dmu_log_worker(run->number)),
+			 DMU_LOG_ALONE));
+	return true;
+}
+
 /*
  * A worker of a service.  Nobody but the coordinator knows when there is more
  * to do; it sets the latch when there is, and when the service is to end.
@@ -612,7 +635,7 @@ serve(DmuWorker *run)
 	MemoryContext old_context = begin_turns(run);
 	TimestampTz rests_since = 0;
 
-	while (!must_stop(run))
+	while (!must_stop(run) && !is_outdated(run))
 	{
 		DmuQueue   *queue = dmu_queue_follow(run->control, &run->map);
 		bool		probe = dmu_trouble_wants_probe(run->control);

@@ -47,4 +47,11 @@ extern bool dmu_worker_take_again(DmuWorker *worker, DmuQueueEntry *entries,
 /* Tells the log what came of it. */
 extern void dmu_worker_end(DmuWorker *worker);
 
+/*
+ * The coordinator of a service, after its settings have changed: prepares anew.
+ * What it had prepared stays until the process ends.  False if it cannot take
+ * part any more.
+ */
+extern bool dmu_worker_renew(DmuWorker *run);
+
 #endif							/* DMU_WORKER_H */

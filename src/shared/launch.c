@@ -40,9 +40,15 @@
 
 #define DMU_LIBRARY "datamart_users"
 
+/* What the settings of a service may grow by while it runs, bytes. */
+#define DMU_SETTINGS_ROOM 32768
+
 /* Whose process this one is, and the number of its slot. */
 static DmuControl *own_control = NULL;
 static int	own_number = 0;
+
+/* Which of a service's settings this process has; see service.settings. */
+static uint32 own_settings = 0;
 
 /* The libraries come first in the session state; this is their room. */
 static Size
@@ -54,7 +60,7 @@ library_size(void)
 Size
 dmu_launch_session_size(void)
 {
-	return add_size(sizeof(Size),
+	return add_size(add_size(sizeof(Size), DMU_SETTINGS_ROOM),
 					add_size(library_size(), EstimateGUCStateSpace()));
 }
 
@@ -79,6 +85,7 @@ dmu_launch_save_session(DmuControl *control, Size session_size)
 			sizeof(identity->application_name));
 	strlcpy(identity->who, dmu_who_am_i(), sizeof(identity->who));
 	control->caller_pid = MyProcPid;
+	control->session_size = session_size;
 
 	memcpy(space, &libraries, sizeof(Size));
 	space += sizeof(Size);
@@ -237,12 +244,92 @@ dmu_launch_attach(Datum main_arg, int *number)
 	return control;
 }
 
+/* The settings come after the libraries; in the segment. */
+static char *
+settings_space(DmuControl *control)
+{
+	char	   *space = dmu_queue_session(control);
+	Size		libraries;
+
+	memcpy(&libraries, space, sizeof(Size));
+	return space + sizeof(Size) + libraries;
+}
+
+static Size
+settings_size(DmuControl *control)
+{
+	return control->session_size -
+		(settings_space(control) - (char *) dmu_queue_session(control));
+}
+
+/*
+ * The coordinator of a service may be writing them just now.  It never waits
+ * between making the number odd and even, so neither does this, for long.
+ */
+char	   *
+dmu_launch_settings(DmuControl *control)
+{
+	Size		size = settings_size(control);
+	char	   *settings = palloc(size);
+
+	for (;;)
+	{
+		own_settings = pg_atomic_read_u32(&control->service.settings);
+		pg_memory_barrier();
+		memcpy(settings, settings_space(control), size);
+		pg_memory_barrier();
+		if (own_settings % 2 == 0 &&
+			own_settings == pg_atomic_read_u32(&control->service.settings))
+			return settings;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000L);
+	}
+}
+
+bool
+dmu_launch_publish_settings(DmuControl *control, const char *settings, Size size)
+{
+	if (size > settings_size(control))
+		return false;
+	pg_atomic_fetch_add_u32(&control->service.settings, 1);
+	pg_memory_barrier();
+	memcpy(settings_space(control), settings, size);
+	pg_memory_barrier();
+	pg_atomic_fetch_add_u32(&control->service.settings, 1);
+	return true;
+}
+
+bool
+dmu_launch_is_outdated(DmuControl *control)
+{
+	return own_settings != pg_atomic_read_u32(&control->service.settings);
+}
+
+/* What no process of a cycle takes over from its caller. */
+static void
+set_own(void)
+{
+	/* Not the caller's: nobody is to take this process for his. */
+	SetConfigOption("application_name", "datamart_users", PGC_USERSET,
+					PGC_S_SESSION);
+	if (DMU_TRANSACTION_TIMEOUT != NULL)
+		SetConfigOption(DMU_TRANSACTION_TIMEOUT, "0", PGC_USERSET, PGC_S_SESSION);
+}
+
+void
+dmu_launch_become_caller(DmuControl *control)
+{
+	const DmuIdentity *identity = &control->identity;
+
+	set_own();
+	dmu_transaction_assume(identity->current_role,
+						   identity->security_context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
 void
 dmu_launch_assume_session(DmuControl *control)
 {
 	const DmuIdentity *identity = &control->identity;
-	char	   *space = dmu_queue_session(control);
-	Size		libraries;
 	ErrorContextCallback keep = {.previous = error_context_stack,.callback = keep_error};
 	ErrorContextCallback explain = {.previous = &keep,.callback = explain_restore};
 
@@ -253,29 +340,17 @@ dmu_launch_assume_session(DmuControl *control)
 	dmu_cancel_connected();
 	SetClientEncoding(GetDatabaseEncoding());
 
-	memcpy(&libraries, space, sizeof(Size));
-	space += sizeof(Size);
-
 	/* Libraries first: they define the settings that are restored next. */
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	error_context_stack = &explain;
-	RestoreLibraryState(space);
-	RestoreGUCState(space + libraries);
+	RestoreLibraryState((char *) dmu_queue_session(control) + sizeof(Size));
+	RestoreGUCState(dmu_launch_settings(control));
 	error_context_stack = &keep;
 	dmu_log_begin(control);
 	CommitTransactionCommand();
 
-	/* Not the caller's: nobody is to take this process for his. */
-	SetConfigOption("application_name", "datamart_users", PGC_USERSET,
-					PGC_S_SESSION);
-
-	dmu_transaction_assume(identity->current_role,
-						   identity->security_context | SECURITY_LOCAL_USERID_CHANGE);
-
-	if (DMU_TRANSACTION_TIMEOUT != NULL)
-		SetConfigOption(DMU_TRANSACTION_TIMEOUT, "0", PGC_USERSET, PGC_S_SESSION);
-
+	dmu_launch_become_caller(control);
 	error_context_stack = keep.previous;
 }
 

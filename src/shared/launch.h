@@ -72,4 +72,24 @@ extern void dmu_launch_announce(DmuControl *control, int number);
  */
 extern void dmu_launch_raise_not_started(DmuControl *control);
 
+/*
+ * The settings of the processes, palloc'd, as RestoreGUCState() reads them; the
+ * process counts as having these from then on.
+ */
+extern char *dmu_launch_settings(DmuControl *control);
+
+/*
+ * Coordinator of a service: gives the next processes other settings, "size"
+ * bytes; false if there is no room for them.  To be followed by
+ * dmu_launch_settings(), or it counts as outdated itself.
+ */
+extern bool dmu_launch_publish_settings(DmuControl *control,
+										const char *settings, Size size);
+
+/* True if there are others than this process has. */
+extern bool dmu_launch_is_outdated(DmuControl *control);
+
+/* Role and own settings again, after RestoreGUCState(); with no transaction. */
+extern void dmu_launch_become_caller(DmuControl *control);
+
 #endif							/* DMU_LAUNCH_H */

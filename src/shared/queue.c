@@ -73,6 +73,7 @@ dmu_queue_create(int nslots, Size session_size)
 	pg_atomic_init_u64(&control->streak_since, 0);
 
 	pg_atomic_init_u32(&control->service.leaving, 0);
+	pg_atomic_init_u32(&control->service.settings, 0);
 	pg_atomic_init_u64(&control->service.cycles, 0);
 	pg_atomic_init_u64(&control->service.looks, 0);
 	pg_atomic_init_u64(&control->service.looked_at, 0);

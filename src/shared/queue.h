@@ -158,10 +158,16 @@ typedef struct DmuServiceState
 	char		version[64];	/* of the extension, when it started */
 
 	/*
-	 * The pid of a worker that leaves because of its memory, 0 again when the
+	 * The pid of a worker that leaves to another process, 0 again when the
 	 * coordinator has seen that; that worker.
 	 */
 	pg_atomic_uint32 leaving;
+
+	/*
+	 * Two more with every change of settings; odd while they are written.
+	 * Coordinator.
+	 */
+	pg_atomic_uint32 settings;
 } DmuServiceState;
 
 typedef struct DmuControl
@@ -227,6 +233,7 @@ typedef struct DmuControl
 
 	int32		nslots;
 	Size		session_offset; /* the caller's settings and libraries */
+	Size		session_size;	/* bytes; the caller */
 	DmuSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } DmuControl;
 

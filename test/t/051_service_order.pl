@@ -83,7 +83,7 @@ cmp_ok(scalar(@segments), '<=', 4, 'old queues have gone');
 $node->safe_psql('w', 'CREATE SEQUENCE dwh.tries');
 behave($node, 'w', 3, q(DO 'BEGIN IF nextval(''dwh.tries'') <= 3 THEN RAISE serialization_failure; END IF; END'));
 touch('3,4,5', 1);
-wait_for_sql($node, 'w', "SELECT state = 'idle' FROM datamart_users_service", 'it has come to rest');
+wait_for_sql($node, 'w', "SELECT state = 'idle' AND NOT EXISTS (SELECT FROM dwh.dimension_users WHERE modified) FROM datamart_users_service", 'it has come to rest');
 is(last_cycle($node, 'w', 'status, found, processed, deferred'), 'completed|3|3|0', 'it was refreshed in the second one');
 is($node->safe_psql('w', 'SELECT last_value FROM dwh.tries'), '4', 'which was not a new one');
 
