@@ -91,7 +91,7 @@ pass('so does one that is dropped');
 $node->safe_psql('w', 'CREATE EXTENSION datamart_users');
 
 # Nor does a busy one keep it.
-$node->safe_psql('w', 'INSERT INTO dwh.dimension_users SELECT generate_series(1000, 60000)');
+$node->safe_psql('w', 'INSERT INTO dwh.dimension_users SELECT generate_series(1000, 160000)');
 is($node->safe_psql('w', "SELECT datamart_users_start_service(1, '50 ms')"), 't', 'a busy one');
 wait_for_sql($node, 'w', 'SELECT done > 10 FROM datamart_users_progress', 'it works');
 $node->safe_psql('w', "SET lock_timeout = '10s'; DROP EXTENSION datamart_users");
