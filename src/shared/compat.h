@@ -69,6 +69,15 @@ dmu_create_foreignscan_path(PlannerInfo *root, RelOptInfo *rel,
 #endif
 }
 
+/* A scan of a whole table; 19 added flags. */
+#if PG_VERSION_NUM >= 190000
+#define dmu_table_beginscan(relation, snapshot) \
+	table_beginscan((relation), (snapshot), 0, NULL, 0)
+#else
+#define dmu_table_beginscan(relation, snapshot) \
+	table_beginscan((relation), (snapshot), 0, NULL)
+#endif
+
 /* The "extra" of a setting is malloc'd before 16, and guc_malloc'd since. */
 #if PG_VERSION_NUM >= 160000
 #define dmu_guc_malloc(size) guc_malloc(LOG, (size))

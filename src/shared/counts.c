@@ -18,6 +18,7 @@
 #include "counts_table.h"
 
 #include "access/relation.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
 
@@ -115,7 +116,7 @@ dmu_counts_recall(DmuCounts *counts)
 
 	if (relation == NULL)
 		return;
-	scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
+	scan = dmu_table_beginscan(relation, GetActiveSnapshot());
 	while (dmu_counts_next(counts, relation, scan, &chunk))
 	{
 		int			run = -1;

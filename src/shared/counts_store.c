@@ -18,6 +18,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/xact.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -104,7 +105,7 @@ static int64
 list_runs(const DmuCounts *counts, Relation relation, Snapshot snapshot,
 		  Run *runs, int *nruns, bool *too_many)
 {
-	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+	TableScanDesc scan = dmu_table_beginscan(relation, snapshot);
 	DmuCountChunk chunk;
 	int64		last = 0;
 
@@ -168,7 +169,7 @@ static void
 remove_chunks(const DmuCounts *counts, Relation relation, Snapshot snapshot,
 			  Run *runs, int nruns)
 {
-	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+	TableScanDesc scan = dmu_table_beginscan(relation, snapshot);
 	DmuCountChunk chunk;
 
 	while (dmu_counts_next(counts, relation, scan, &chunk))
