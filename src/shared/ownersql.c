@@ -357,16 +357,11 @@ dmu_owner_is_protected(void)
 		dmu_lock_held_by_me(&extension_tag, AccessShareLock);
 }
 
-/* A lock of ours would go before whoever waits, but not one of another mode. */
 bool
 dmu_owner_is_wanted(void)
 {
-	if (!extension_tag_set)
-		return false;
-	if (LockAcquire(&extension_tag, RowShareLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
-		return true;
-	(void) LockRelease(&extension_tag, RowShareLock, true);
-	return false;
+	return dmu_owner_is_protected() &&
+		LockHasWaiters(&extension_tag, AccessShareLock, true);
 }
 
 bool
