@@ -300,7 +300,7 @@ write_down(DmuControl *control, bool with_counts)
 	{
 		notes.look_is_written = true;
 		notes.ngathered = 0;
-		for (int i = 0; i < fresh.n && !notes.gathers; i++)
+		for (int i = 0; i < fresh.n && fresh.positions != NULL; i++)
 			fresh.queue->entries[fresh.positions[i]].fresh = false;
 	}
 	pfree(fresh.ids);

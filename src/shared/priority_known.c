@@ -176,7 +176,7 @@ static bool
 knows_flagged(const DmuCounts *counts, int64 nids)
 {
 	return counts->unique && nids > counts->n / 2 &&
-		counts->expected > counts->n / 2 &&
+		counts->expected * 2 > counts->n &&
 		counts->expected / 2 < counts->n;
 }
 
