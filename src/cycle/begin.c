@@ -17,16 +17,20 @@
 #include "finish.h"
 #include "history.h"
 #include "log.h"
+#include "lookup.h"
 #include "miscadmin.h"
 #include "ownersql.h"
 #include "pgstat.h"
 #include "progress.h"
 #include "settings.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "suspects.h"
 #include "timers.h"
 #include "transaction.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 /* How often to look for workers of an earlier cycle, milliseconds. */
@@ -123,13 +127,107 @@ mark_aborted(DmuControl *control)
 	return ncycles;
 }
 
+/*
+ * DmuSuspectTest.  Whoever has locked the users table holds nothing up here; and
+ * if nobody can tell, for that or because the warehouse is not what it was, the
+ * suspicion stays.
+ */
+static bool
+still_waits(int64 dimension_user_id, void *arg)
+{
+	const DmuControl *control = arg;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool flagged = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		int			guc_level = NewGUCNestLevel();
+		const DmuWarehouse *warehouse = dmu_warehouse_resolve_again(control->request.users);
+
+		if (LockTimeout == 0 || LockTimeout > DMU_LOCK_WAIT)
+			(void) set_config_option("lock_timeout", CppAsString2(DMU_LOCK_WAIT),
+									 PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+		flagged = dmu_lookup_is_flagged(warehouse, dimension_user_id);
+		AtEOXact_GUC(false, guc_level);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() == ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return flagged;
+}
+
+/* What cycles have left that came to no end. */
+typedef struct Leftovers
+{
+	int			aborted;		/* cycles */
+	int			suspects;		/* datamart users, if the server went down */
+} Leftovers;
+
+/* In the open transaction. */
+static Leftovers
+settle(DmuControl *control)
+{
+	Oid			users = control->request.users;
+	const char *users_name = control->request.users_name;
+	Leftovers	leftovers;
+
+	dmu_adopt_all(users, users_name);
+	leftovers.aborted = mark_aborted(control);
+	dmu_failures_forget_undo(users);
+	leftovers.suspects = dmu_suspects_settle(users, users_name,
+											 control->follows_crash,
+											 dmu_retry_delay,
+											 dmu_retry_delay_max,
+											 still_waits, control);
+	return leftovers;
+}
+
+static void
+log_leftovers(const DmuControl *control, const Leftovers *leftovers)
+{
+	if (leftovers->aborted > 0)
+		ereport(LOG,
+				(errmsg_plural("%s: marked %d earlier cycle as aborted",
+							   "%s: marked %d earlier cycles as aborted",
+							   leftovers->aborted, dmu_log_cycle(),
+							   leftovers->aborted),
+				 DMU_LOG_ALONE,
+				 control->follows_crash ?
+				 errdetail_plural("The server went down during that cycle; %d datamart user that was at work is treated as failed.",
+								  "The server went down during that cycle; %d datamart users that were at work are treated as failed.",
+								  leftovers->suspects, leftovers->suspects) : 0));
+}
+
+void
+dmu_begin_settle(DmuControl *control, MemoryContext context)
+{
+	Leftovers	leftovers;
+
+	dmu_transaction_begin();
+	leftovers = settle(control);
+	dmu_transaction_commit(context);
+	log_leftovers(control, &leftovers);
+}
+
 void
 dmu_begin_cycle(DmuControl *control, TimestampTz started_at,
 				MemoryContext context)
 {
 	DmuCycleStart start;
-	int			aborted;
-	int			suspects;
+	Leftovers	leftovers;
 
 	dmu_transaction_begin();
 	dmu_owner_protect();
@@ -150,26 +248,10 @@ dmu_begin_cycle(DmuControl *control, TimestampTz started_at,
 	start.started_at = control->started_at;
 	start.time_limit = control->request.time_limit;
 	start.workers_requested = control->request.workers;
-	dmu_adopt_all(start.users, start.users_name);
-	aborted = mark_aborted(control);
-	dmu_failures_forget_undo(start.users);
-	suspects = dmu_suspects_settle(start.users, start.users_name,
-								   control->follows_crash,
-								   dmu_retry_delay,
-								   dmu_retry_delay_max);
+	leftovers = settle(control);
 
 	/* Who sees the row finds the cycle; see mark_aborted(). */
 	control->head.cycle_id = dmu_history_begin(&start);
 	dmu_finish_commit(control, context);
-
-	if (aborted > 0)
-		ereport(LOG,
-				(errmsg_plural("%s: marked %d earlier cycle as aborted",
-							   "%s: marked %d earlier cycles as aborted",
-							   aborted, dmu_log_cycle(), aborted),
-				 DMU_LOG_ALONE,
-				 control->follows_crash ?
-				 errdetail_plural("The server went down during that cycle; %d datamart user that was at work is treated as failed.",
-								  "The server went down during that cycle; %d datamart users that were at work are treated as failed.",
-								  suspects, suspects) : 0));
+	log_leftovers(control, &leftovers);
 }

@@ -19,6 +19,14 @@ extern void dmu_begin_enter(DmuControl *control, dsm_handle handle,
 							MemoryContext context);
 
 /*
+ * Settles what cycles left that came to no end: marks them as aborted, and who
+ * was at work in a second crash running as failed.  dmu_begin_cycle() does that,
+ * too; this is for whoever looks who waits before the cycle begins.  For whoever
+ * has entered; no transaction may be open.
+ */
+extern void dmu_begin_settle(DmuControl *control, MemoryContext context);
+
+/*
  * Marks as aborted what came to no end, and commits the running row of the
  * cycle, whose id and times go into the control segment.  For whoever has
  * entered; no transaction may be open.  If it raises an error there is no row,

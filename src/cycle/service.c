@@ -411,6 +411,7 @@ begin_service(Service *s)
 	s->staff = dmu_staff_create(control, s->handle);
 	dmu_begin_enter(control, s->handle, s->context);
 	dmu_begin_wait_for_orphans(control);
+	dmu_begin_settle(control, s->context);
 	control->service.since = GetCurrentTimestamp();
 	s->gave_way = control->service.since;
 	dmu_launch_announce(control, DMU_COORDINATOR);

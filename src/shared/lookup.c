@@ -4,7 +4,8 @@
  *		One datamart user in the caller's tables.
  *
  *		An id that somebody has mistyped is told at once, and not by nothing
- *		happening; and whoever has no queue learns how heavy it is.  Runs as the current role; knows no shared memory, and none
+ *		happening; and whoever has no queue learns whether it waits, and how
+ *		heavy it is.  Runs as the current role; knows no shared memory, and none
  *		of our own tables.
  *
  *-------------------------------------------------------------------------
@@ -39,6 +40,27 @@ dmu_lookup_require(const DmuWarehouse *warehouse, int64 dimension_user_id)
 	if (push_snapshot)
 		PopActiveSnapshot();
 	SPI_finish();
+}
+
+bool
+dmu_lookup_is_flagged(const DmuWarehouse *warehouse, int64 dimension_user_id)
+{
+	Oid			type = INT8OID;
+	Datum		id = Int64GetDatum(dimension_user_id);
+	bool		flagged;
+
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_execute_with_args(psprintf("SELECT FROM %s WHERE %s OPERATOR(pg_catalog.=) $1 AND %s",
+									   warehouse->users_name,
+									   warehouse->users_key.quoted,
+									   warehouse->users_flag.quoted),
+							  1, &type, &id, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look at the flag of a datamart user");
+	flagged = SPI_processed > 0;
+	PopActiveSnapshot();
+	SPI_finish();
+	return flagged;
 }
 
 int64

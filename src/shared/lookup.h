@@ -19,6 +19,14 @@ extern void dmu_lookup_require(const DmuWarehouse *warehouse,
 							   int64 dimension_user_id);
 
 /*
+ * True if it is there, as far as the current role may see, and its flag is set.
+ * Of the warehouse only the users table has to be known.  Needs a transaction,
+ * and SELECT on both columns.
+ */
+extern bool dmu_lookup_is_flagged(const DmuWarehouse *warehouse,
+								  int64 dimension_user_id);
+
+/*
  * How many facts it has, of which no more than "limit" are counted.  Needs a
  * transaction, and SELECT on the column of the facts.
  */

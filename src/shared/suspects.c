@@ -7,6 +7,9 @@
  *		would do so in every cycle.  After a crash, therefore, the workers of
  *		the next cycle write down durably whom they are about to refresh; if the
  *		server crashes again, those are the suspects, and get a failure each.
+ *		Not those that need no refresh any more: a note may outlive it, because
+ *		the worker had committed it and not yet gone on, or only the later of
+ *		the two commits was lost.
  *
  *		This file knows neither warehouses nor shared memory.
  *
@@ -75,12 +78,14 @@ dmu_suspects_forget(Oid users, int worker)
 
 int
 dmu_suspects_settle(Oid users, const char *users_name, bool crashed,
-					int delay, int delay_max)
+					int delay, int delay_max,
+					DmuSuspectTest still_waits, void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
 	Suspect    *suspects;
 	int			nsuspects;
+	int			charged = 0;
 	DmuError	error;
 
 	dmu_owner_enter(&scope);
@@ -104,9 +109,14 @@ dmu_suspects_settle(Oid users, const char *users_name, bool crashed,
 				  "at work when the server went down, in the second cycle running",
 				  NULL, NULL);
 	for (int i = 0; i < nsuspects; i++)
+	{
+		if (!still_waits(suspects[i].dimension_user_id, arg))
+			continue;
 		dmu_failures_record(users, users_name, suspects[i].dimension_user_id,
 							suspects[i].cycle_id, &error, delay, delay_max,
 							false);
+		charged++;
+	}
 	pfree(suspects);
-	return nsuspects;
+	return charged;
 }

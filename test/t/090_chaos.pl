@@ -639,13 +639,7 @@ SQL
 	  unless ($result // '') eq 'completed|t|0|0|0';
 	must_be_none('a: left by a cycle that did everything',
 		'SELECT dimension_user_id FROM dwh.dimension_users WHERE modified');
-	# Whose refresh was committed just before the second of those crashes keeps
-	# what that cycle wrote, and nobody takes him for it.
-	must_be_none('d: failures are left', <<'SQL');
-SELECT * FROM datamart_users_failures f
-WHERE sqlstate <> '57P02'
-   OR EXISTS (SELECT FROM dwh.dimension_users u WHERE u.dimension_user_id = f.dimension_user_id AND u.modified)
-SQL
+	must_be_none('d: failures are left', 'SELECT * FROM datamart_users_failures');
 	must_be_none('d: suspects are left', 'SELECT * FROM datamart_users_suspects');
 	must_be_none('d: contention is left', 'SELECT * FROM datamart_users_contention');
 	must_be_none('d: undo is left', 'SELECT * FROM datamart_users_failures_undo');
