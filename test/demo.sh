@@ -52,22 +52,6 @@ show() {
 	sql "$database" "${arguments[@]}"
 }
 
-# Flags a fifth more datamart users than the cycles will take, in all six
-# priorities, as after a busy time; then two accounts near the head of the
-# queue change their names, and their old rows can no longer be refreshed.
-flag_datamart_users() {
-	say 'An ETL run flags the datamart users whose facts have changed'
-	sql "$database" -c "
-		UPDATE dwh.dimension_users
-		SET modified = dwh.noise(dimension_user_id, 7) < 1200.0 * $cycles / $users" -c "
-		SELECT dwh.etl_rename_user(dimension_user_id::integer)
-		FROM datamart_users_queue(1000)
-		WHERE queue_position IN (5, 50)" -c '
-		VACUUM ANALYZE dwh.dimension_users' >/dev/null
-	note "$(query "$database" "SELECT count(*) FILTER (WHERE modified) || ' of ' || count(*) FROM dwh.dimension_users") are modified"
-	note 'two of them are renamed accounts, whose refresh will fail'
-}
-
 # A second datamart in the database: one row a country, two of which cannot be
 # refreshed.  There are datamart users of the same ids, and they wait as well.
 add_countries() {
@@ -103,7 +87,7 @@ build_extension
 install_extension
 start_server
 build_warehouse "$database" "$users" "$facts"
-flag_datamart_users
+flag_datamart_users "$database" "$users" "$cycles"
 
 say 'Who waits, by priority'
 show "SELECT priority, count(*) AS datamart_users, sum(action_count) AS actions

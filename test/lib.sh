@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 #
 # lib.sh
-#		What test/run.sh, test/demo.sh and the harnesses in bench/ share:
+#		What test/run.sh, test/demo.sh, the scripts beside them and bench/ share:
 #		packages, a copy of the sources to build in, and a private server that
 #		listens on a socket in a temporary directory only.
 #
@@ -429,6 +429,23 @@ build_warehouse() {
 	note "built in $((SECONDS - started)) s, with $(query "$1" \
 		"SELECT count(*) FROM pg_index WHERE indrelid = 'dwh.facts'::regclass") indexes on each of $(query "$1" \
 		"SELECT count(*) FROM pg_inherits WHERE inhparent = 'dwh.facts'::regclass") partitions"
+}
+
+# flag_datamart_users DATABASE USERS CYCLES: of that many datamart users, a fifth
+# more than so many cycles of 1000 will take, in all six priorities, as after a
+# busy time; then two accounts near the head of the queue change their names,
+# and their old rows can no longer be refreshed.
+flag_datamart_users() {
+	say 'An ETL run flags the datamart users whose facts have changed'
+	sql "$1" -c "
+		UPDATE dwh.dimension_users
+		SET modified = dwh.noise(dimension_user_id, 7) < 1200.0 * $3 / $2" -c "
+		SELECT dwh.etl_rename_user(dimension_user_id::integer)
+		FROM datamart_users_queue(1000)
+		WHERE queue_position IN (5, 50)" -c '
+		VACUUM ANALYZE dwh.dimension_users' >/dev/null
+	note "$(query "$1" "SELECT count(*) FILTER (WHERE modified) || ' of ' || count(*) FROM dwh.dimension_users") are modified"
+	note 'two of them are renamed accounts, whose refresh will fail'
 }
 
 # explain_how_to_go_on DATABASE: leaves the server running, with a script in the

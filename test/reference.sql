@@ -28,7 +28,7 @@ SELECT '# Reference
 
 Everything that the extension has. `make reference` writes this page from the catalog, the comments in it and
 `pg_settings`, and a test compares the two; the same texts are shown by `\df+`, `\d+` and `\dx+ datamart_users`.
-How all of it is used is in the [README](../README.md), what the figures mean in [monitoring.md](monitoring.md).
+How all of it is used is in the [guide](guide.md), what the figures mean in [monitoring.md](monitoring.md).
 
 Nothing is granted to PUBLIC. Objects are in the schema that `CREATE EXTENSION` was given.
 

@@ -20,6 +20,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "misspelt.h"
 #include "parse.h"
 #include "privilege.h"
 #include "settings.h"
@@ -27,13 +28,9 @@
 #include "utils/formatting.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/varlena.h"
 
 #define PREFIX DMU_EXTENSION_NAME "."
 #define WORKER_SETTINGS PREFIX "worker_settings"
-
-/* Letters by which a name that is meant may differ from one that is written. */
-#define MAX_TYPO 4
 
 /* A setting that is stored for sessions to come. */
 typedef struct StoredSetting
@@ -130,37 +127,6 @@ list_stored(DmuDoctor *doctor)
 	return stored;
 }
 
-/* The setting of ours whose name is the most like it, NULL if none is. */
-static char *
-nearest_name(DmuDoctor *doctor, const char *name)
-{
-	DmuCatalogQuery query;
-	char	   *nearest = NULL;
-	int			least = MAX_TYPO + 1;
-
-	/* Longer ones than that are no misspelling. */
-	if (strlen(name) > NAMEDATALEN)
-		return NULL;
-	dmu_catalog_begin(&query, doctor->context,
-					  "SELECT name FROM pg_settings WHERE starts_with(name, '" PREFIX "') ORDER BY name",
-					  0, NULL, NULL, NULL);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		char	   *candidate = dmu_catalog_text(i, 1);
-		int			distance = varstr_levenshtein(name, strlen(name), candidate,
-												  strlen(candidate), 1, 1, 1,
-												  true);
-
-		if (distance < least)
-		{
-			least = distance;
-			nearest = candidate;
-		}
-	}
-	dmu_catalog_end(&query);
-	return nearest;
-}
-
 /* True if the server would take the value; nothing is set. */
 static bool
 would_take(const char *name, const char *value)
@@ -194,15 +160,15 @@ fault_within(const char *value)
 
 /* What is wrong with it, NULL if nothing is. */
 static char *
-fault_of(DmuDoctor *doctor, const StoredSetting *setting)
+fault_of(const StoredSetting *setting)
 {
 	char	   *name = asc_tolower(setting->name, strlen(setting->name));
 	char	   *fault;
-	char	   *nearest;
+	const char *nearest;
 
 	if (GetConfigOption(name, true, false) == NULL)
 	{
-		nearest = nearest_name(doctor, name);
+		nearest = dmu_misspelt_nearest(name);
 		return psprintf("there is no setting %s, which is set %s%s",
 						setting->name, setting->where,
 						nearest == NULL ? "" :
@@ -246,7 +212,7 @@ find_faults(DmuDoctor *doctor, DmuFinding *finding)
 	foreach(lc, list_stored(doctor))
 	{
 		const StoredSetting *setting = lfirst(lc);
-		const char *fault = fault_of(doctor, setting);
+		const char *fault = fault_of(setting);
 
 		if (fault == NULL)
 			continue;

@@ -150,6 +150,18 @@ dmu_create_foreignscan_path(PlannerInfo *root, RelOptInfo *rel,
 #define dmu_can_become(member, role) is_member_of_role((member), (role))
 #endif
 
+/* Since 16 the server's settings are no array any more. */
+static inline struct config_generic **
+dmu_all_settings(int *nsettings)
+{
+#if PG_VERSION_NUM >= 160000
+	return get_guc_variables(nsettings);
+#else
+	*nsettings = GetNumConfigOptions();
+	return get_guc_variables();
+#endif
+}
+
 /* 16 exported the look-up; before, the array is the only way. */
 static inline struct config_generic *
 dmu_find_setting(const char *name)
@@ -157,11 +169,13 @@ dmu_find_setting(const char *name)
 #if PG_VERSION_NUM >= 160000
 	return find_option(name, false, false, ERROR);
 #else
-	struct config_generic **settings = get_guc_variables();
+	int			nsettings;
+	struct config_generic **settings = dmu_all_settings(&nsettings);
 
-	for (int i = 0; i < GetNumConfigOptions(); i++)
+	/* The caller may have written it in capitals. */
+	for (int i = 0; i < nsettings; i++)
 	{
-		if (strcmp(settings[i]->name, name) == 0)
+		if (pg_strcasecmp(settings[i]->name, name) == 0)
 			return settings[i];
 	}
 	elog(ERROR, "unrecognized setting \"%s\"", name);

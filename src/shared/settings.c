@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "datamart_users.h"
+#include "misspelt.h"
 #include "objective.h"
 #include "parse.h"
 #include "request.h"
@@ -153,6 +154,11 @@ static const char *const string_settings[] = {
 #define ERROR_ON_FAILURE PREFIX "error_on_failure"
 #define FAILURE_TEXTS PREFIX "failure_texts"
 
+static const char *const bool_settings[] = {ERROR_ON_FAILURE, FAILURE_TEXTS};
+
+#define NSETTINGS \
+	((int) (lengthof(int_settings) + lengthof(string_settings) + lengthof(bool_settings)))
+
 /* See dmu_settings_refuse_rejected(). */
 typedef struct Placeholder
 {
@@ -160,7 +166,7 @@ typedef struct Placeholder
 	const char *value;
 } Placeholder;
 
-static Placeholder placeholders[lengthof(int_settings) + lengthof(string_settings) + 2];
+static Placeholder placeholders[NSETTINGS];
 static int	nplaceholders = 0;
 
 static bool
@@ -408,6 +414,18 @@ define_bool_settings(void)
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
+const char *
+dmu_settings_name(int i)
+{
+	if (i < (int) lengthof(int_settings))
+		return int_settings[i].name;
+	i -= lengthof(int_settings);
+	if (i < (int) lengthof(string_settings))
+		return string_settings[i];
+	i -= lengthof(string_settings);
+	return i < (int) lengthof(bool_settings) ? bool_settings[i] : NULL;
+}
+
 /* A value that was there before the library. */
 static void
 save_placeholder(const char *name)
@@ -432,6 +450,7 @@ is_default(const Placeholder *placeholder)
 void
 dmu_settings_refuse_rejected(void)
 {
+	dmu_misspelt_refuse();
 	for (int i = 0; i < nplaceholders; i++)
 	{
 		if (is_default(&placeholders[i]))
@@ -447,12 +466,8 @@ dmu_settings_init(void)
 {
 	int			nrejected = 0;
 
-	for (int i = 0; i < (int) lengthof(int_settings); i++)
-		save_placeholder(int_settings[i].name);
-	for (int i = 0; i < (int) lengthof(string_settings); i++)
-		save_placeholder(string_settings[i]);
-	save_placeholder(ERROR_ON_FAILURE);
-	save_placeholder(FAILURE_TEXTS);
+	for (int i = 0; i < NSETTINGS; i++)
+		save_placeholder(dmu_settings_name(i));
 
 	for (int i = 0; i < (int) lengthof(int_settings); i++)
 	{
@@ -466,6 +481,7 @@ dmu_settings_init(void)
 	define_column_settings();
 	define_order_settings();
 	define_bool_settings();
+	dmu_misspelt_remember();
 	MarkGUCPrefixReserved(DMU_EXTENSION_NAME);
 
 	/* Those that were taken over are of no interest any more. */

@@ -48,10 +48,14 @@ extern int	dmu_activity_thresholds[DMU_NACTIVITY]; /* facts, descending */
 /* Defines the settings and reserves their prefix; for _PG_init only. */
 extern void dmu_settings_init(void);
 
+/* Their names with the prefix, constants; NULL after the last one. */
+extern const char *dmu_settings_name(int i);
+
 /*
  * The server answers a value that was set before the library was loaded, and
  * turns out to be bad, with a WARNING and the default.  Raises the error that
- * SET would have raised, until the setting is given another value.
+ * SET would have raised, until the setting is given another value; for a name
+ * that there is not, once.
  */
 extern void dmu_settings_refuse_rejected(void);
 

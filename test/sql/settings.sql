@@ -172,7 +172,9 @@ LOAD 'datamart_users';
 SHOW datamart_users.max_users_per_cycle;
 SHOW datamart_users.no_such_setting;
 SHOW datamart_users.progress_interval;
--- A cycle must not run with the default, until a good value is set.
+-- A name that there is not is told once; a cycle must not run with the default,
+-- until a good value is set.
+SELECT datamart_users_run_cycle(); \echo :SQLSTATE
 SELECT datamart_users_run_cycle(); \echo :SQLSTATE
 SET datamart_users.max_users_per_cycle = 1000;
 

@@ -42,7 +42,10 @@ ALTER DATABASE :"db" SET datamart_users.recency_days = '7, 30';
 ALTER ROLE "regress_dmu Etl" SET datamart_users.nothing_like_it = 'x; DROP TABLE y';
 ALTER FUNCTION dwh.f() SET datamart_users.users_table = '1 2 3';
 ALTER FUNCTION dwh.f() SET datamart_users.retry_delay = '1 fortnight';
+-- In which order the server warns of them is nobody's matter.
+SET client_min_messages = error;
 SELECT status, unnest(string_to_array(detail, '; ')) AS detail, unnest(string_to_array(hint, E'\n')) AS hint FROM dwh.settings() ORDER BY 2;
+RESET client_min_messages;
 SELECT hint FROM datamart_users_check() WHERE item = 'settings' \gset
 \c -
 :hint

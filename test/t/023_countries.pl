@@ -1,5 +1,5 @@
 # A warehouse with a datamart of users and one of countries over the same
-# facts, as the README has it: cycles of both at the same time, and whatever
+# facts, as the guide has it: cycles of both at the same time, and whatever
 # happens in one is nothing to the other, although their ids are the same.
 
 use strict;

@@ -132,10 +132,27 @@ SKIP:
 	cmp_ok(scalar @runs, '>', 4, 'all of it');
 }
 
-# Links between the pages, and from them to what is here.
+# Links between the pages, and from them to what is here; an anchor is made of a
+# heading as GitHub does it.  What stands in code is neither.
+sub text_of { return slurp_file($_[0]) =~ s/^```.*?^```$//msgr }
+
+sub anchors_of
+{
+	my %anchors;
+
+	for my $heading (text_of($_[0]) =~ /^#+ (.*)$/mg)
+	{
+		my $anchor = lc($heading) =~ s/[^\w\s-]//gr =~ s/ /-/gr;
+		my $before = $anchors{$anchor}++;
+		$anchors{"$anchor-$before"} = 1 if $before;
+	}
+	return \%anchors;
+}
+
+my %linked;
 for my $page (@pages)
 {
-	my $text = slurp_file("$source/$page");
+	my $text = text_of("$source/$page") =~ s/`[^`]*`//gr;
 	my ($folder) = $page =~ /^(.*\/)?/;
 	my @lost;
 
@@ -148,14 +165,15 @@ for my $page (@pages)
 		if (!-e $target)
 		{
 			push @lost, $file;
+			next;
 		}
-		elsif (defined $anchor && $target =~ /\.md$/)
-		{
-			my %anchors = map { lc =~ s/[^\w\s-]//gr =~ s/ /-/gr => 1 } slurp_file($target) =~ /^#+ (.*)$/mg;
-			push @lost, "$file#$anchor" unless $anchors{$anchor};
-		}
+		$linked{ abs_path($target) } = 1 if $file ne '';
+		push @lost, "$file#$anchor"
+		  if defined $anchor && $target =~ /\.md$/ && !anchors_of($target)->{$anchor};
 	}
 	is("@lost", '', "$page: its links lead somewhere");
 }
+is(join(' ', grep { $_ ne 'README.md' && !$linked{"$source/$_"} } @pages), '', 'each page is linked from another one');
+is(join(' ', grep { !$linked{$_} } glob("$source/doc/img/*")), '', 'and each picture shown');
 
 done_testing();

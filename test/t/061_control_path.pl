@@ -24,7 +24,7 @@ delete @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES REGRESS ISOLATION TAP_TE
 my $source = abs_path("$FindBin::Bin/../..");
 my $folder = PostgreSQL::Test::Utils::tempdir();
 
-# As the README has it.
+# As the guide has it.
 system_or_bail('make', '-s', '-C', $source, "PG_CONFIG=$pg_config", 'with_llvm=no',
 	"datadir=$folder/share", "pkglibdir=$folder/lib", 'install');
 ok(-f "$folder/share/extension/datamart_users.control", 'the control file is there');
