@@ -45,9 +45,9 @@ choose() {
 # flag CONDITION: those datamart users, and nobody else, are modified; tables
 # are vacuumed and on disk.
 flag() {
-	sql "$database" -c '
-		UPDATE dwh.dimension_users SET modified = FALSE WHERE modified' -c "
-		UPDATE dwh.dimension_users SET modified = TRUE WHERE $1" -c '
+	sql "$database" -c "
+		UPDATE dwh.dimension_users SET modified = ($1)
+		WHERE modified IS DISTINCT FROM ($1)" -c '
 		VACUUM ANALYZE dwh.dimension_users' -c CHECKPOINT
 }
 

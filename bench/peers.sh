@@ -19,10 +19,11 @@ declare -A peer_label=(
 	[graphile]='graphile-worker'
 	[prepared]='pgbench -M prepared, no queue, synchronous commit'
 	[prepared_async]='the same, asynchronous commit'
+	[loops]='N sessions at once, a loop in each'
 	[loop_commit]='one session, loop with COMMIT, divided by N'
 	[loop]='one session, loop, one transaction, divided by N'
 )
-peer_order=(cycle queue_file skip_locked skip_locked_tuned graphile prepared prepared_async loop_commit loop)
+peer_order=(cycle queue_file skip_locked skip_locked_tuned graphile prepared prepared_async loops loop_commit loop)
 
 ordered_ids() { as_server_user psql -X -q -A -t -v ON_ERROR_STOP=1 -v take="$1" -d "$database" -f bench/documented_query.sql; }
 
@@ -123,18 +124,30 @@ prepared() {
 work_prepared() { prepared "$worker_settings -c synchronous_commit=on" "$@"; }
 work_prepared_async() { prepared "$worker_settings" "$@"; }
 
-# loop COMMAND TAKE: in one session.
+# loop COMMAND TAKE [OF PART]: in one session; of so many sessions, that one.
 loop() {
 	PGOPTIONS=$worker_settings sql "$database" -c "DO \$\$
 		DECLARE
 			id integer;
 		BEGIN
-			FOR id IN SELECT dimension_user_id FROM bench_users WHERE position <= $2 ORDER BY position LOOP
+			FOR id IN SELECT dimension_user_id FROM bench_users WHERE position <= $2 AND position % ${3:-1} = ${4:-0} ORDER BY position LOOP
 				CALL $procedure(id);
 				UPDATE dwh.dimension_users SET modified = FALSE WHERE dimension_user_id = id;
 				$1;
 			END LOOP;
 		END \$\$"
+}
+
+work_loops() {
+	local part
+	local -a sessions=()
+	for ((part = 0; part < $1; part++)); do
+		loop NULL "$2" "$1" "$part" &
+		sessions+=($!)
+	done
+	for part in "${sessions[@]}"; do
+		wait "$part"
+	done
 }
 
 work_loop() { loop NULL "$2"; }

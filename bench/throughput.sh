@@ -71,13 +71,13 @@ measure_peer() {
 	fi
 	run_peer "$peer" "$workers" "$this"
 	full=$(calculate "($fill_ms + ($elapsed - $fill_ms) * $take / $this) / 1000")
-	if [[ $peer = loop* ]]; then
+	if [[ $peer =~ ^loop(_commit)?$ ]]; then
 		columns=("${workers_list[@]}")
 	fi
 	processors=$(nproc)
 	for workers in "${columns[@]}"; do
 		per=$full
-		if [[ $peer = loop* ]]; then
+		if [[ $peer =~ ^loop(_commit)?$ ]]; then
 			per=$(calculate "$full / $((workers < processors ? workers : processors))")
 		fi
 		record "$group" "$peer" "$workers" seconds "$per"
@@ -107,7 +107,7 @@ turns_of_a_round() {
 		for workers in "${workers_list[@]}"; do
 			printf '%s %s\n' "$peer" "$workers"
 			# One session is the same for all of them.
-			if [[ $peer = loop* ]]; then
+			if [[ $peer =~ ^loop(_commit)?$ ]]; then
 				break
 			fi
 		done
@@ -161,7 +161,9 @@ measure_throughput() {
 }
 
 # cpu_ratios: processor time of a cycle over that of the loop, as it is, and
-# without prioritisation and the first call of each session.
+# without prioritisation and the first call of each session; of as many loops at
+# once as the cycle has workers where they were measured: two processors at work
+# share caches and the way to the memory, so that each is slower than one alone.
 cpu_ratios() {
 	awk -F '\t' -v OFS='\t' '
 		$5 != "cpu_total" { next }
@@ -172,13 +174,16 @@ cpu_ratios() {
 				split(line[i], f, OFS)
 				c = cpu[f[1], "cycle", f[2], f[3]]
 				l = cpu[f[1], "loop", f[2], f[3]]
+				if ((f[1], "loops", f[2], f[3]) in cpu)
+					l = cpu[f[1], "loops", f[2], f[3]]
 				q = cpu[f[1], "queue", 1, f[3]]
 				o = cpu[f[1], "first_call", 1, f[3]]
 				if (l == 0 || l <= o)
 					continue
 				print f[1], "as it is", f[2], f[3], "cpu", c / l
 				if (q > 0 && o > 0) {
-					print f[1], "refreshes alone", f[2], f[3], "cpu", (c - q - f[2] * o) / (l - o)
+					first = (f[1], "loops", f[2], f[3]) in cpu ? f[2] * o : o
+					print f[1], "refreshes alone", f[2], f[3], "cpu", (c - q - f[2] * o) / (l - first)
 					print f[1], "prioritisation", f[2], f[3], "cpu", q / l
 					print f[1], "first calls", f[2], f[3], "cpu", f[2] * o / l
 				}
@@ -207,7 +212,7 @@ show_throughput() {
 		paragraph 'Filling the queue, ms:'
 		table "$group" fill 0 'N' "${cases[@]}" <"$scratch/summary" | page
 		if grep -q "^$group	refreshes alone" "$scratch/cpu"; then
-			paragraph 'Processor time of a cycle, that of the loop in one session = 1:'
+			paragraph 'Processor time of a cycle, that of the loop (of N of them, where they were measured) = 1:'
 			table "$group" cpu 3 'N' 'as it is=a cycle' 'prioritisation=of that, prioritisation' \
 				'first calls=of that, first calls of its sessions' 'refreshes alone=the rest, over the rest of the loop' \
 				<"$scratch/cpu" | page

@@ -1,17 +1,18 @@
 --
--- Who may do what.  Default privileges of the owner may have given something
--- to others when the objects were created, so this comes last and says all.
--- Nothing is for PUBLIC: whoever may run cycles is granted EXECUTE by name.
+-- Whose it is, and who may do what.  Default privileges of the owner may have
+-- given something to others when the objects were created, so this comes last
+-- and says all.  Nothing is for PUBLIC: whoever may run cycles is granted
+-- EXECUTE by name.
 --
+CREATE FUNCTION pg_temp.datamart_users_settle_owners() RETURNS void
+AS 'MODULE_PATHNAME', 'datamart_users_settle_owners' LANGUAGE C;
+SELECT pg_temp.datamart_users_settle_owners();
+DROP FUNCTION pg_temp.datamart_users_settle_owners();
+
 CREATE FUNCTION pg_temp.datamart_users_revoke_all() RETURNS void
 AS 'MODULE_PATHNAME', 'datamart_users_revoke_all' LANGUAGE C;
 SELECT pg_temp.datamart_users_revoke_all();
 DROP FUNCTION pg_temp.datamart_users_revoke_all();
-
-CREATE FUNCTION pg_temp.datamart_users_settle_server() RETURNS void
-AS 'MODULE_PATHNAME', 'datamart_users_settle_server' LANGUAGE C;
-SELECT pg_temp.datamart_users_settle_server();
-DROP FUNCTION pg_temp.datamart_users_settle_server();
 
 GRANT SELECT ON
 	@extschema@.datamart_users_cycles,

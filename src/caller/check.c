@@ -23,6 +23,7 @@
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "ownersql.h"
 #include "privilege.h"
 #include "settings.h"
 #include "storage/proc.h"
@@ -46,14 +47,23 @@ PG_FUNCTION_INFO_V1(datamart_users_check);
 static void
 check_server(DmuDoctor *doctor, DmuFinding *finding)
 {
+	bool		newer;
+	const char *hint = dmu_owner_version_hint(&newer);
+
+	finding->detail = psprintf("PostgreSQL %s",
+							   GetConfigOption("server_version", false, false));
 	if (RecoveryInProgress())
 	{
 		finding->status = "error";
 		finding->detail = "this is a standby: cycles run on the primary server";
 	}
-	else
-		finding->detail = psprintf("PostgreSQL %s",
-								   GetConfigOption("server_version", false, false));
+	else if (newer)
+	{
+		finding->status = "warning";
+		finding->detail = psprintf("%s, but the library of this session is older than the extension",
+								   finding->detail);
+		finding->hint = psprintf("-- %s", hint);
+	}
 }
 
 /* Both functions that start a cycle; one of them is enough. */

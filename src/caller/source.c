@@ -28,6 +28,7 @@
 #include "optimizer/pathnode.h"
 #include "optimizer/planmain.h"
 #include "optimizer/restrictinfo.h"
+#include "ownersql.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
@@ -89,12 +90,16 @@ refuse_other_columns(Relation relation, const Oid *types)
 		   TupleDescAttr(desc, i)->atttypid == types[i])
 		i++;
 	if (i < desc->natts || OidIsValid(types[i]))
+	{
+		const char *hint = dmu_owner_version_hint(NULL);
+
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("foreign table \"%s\" has other columns than the library of datamart_users makes",
 						RelationGetRelationName(relation)),
-				 errhint("If it is of the extension, that is of another version: run ALTER EXTENSION %s UPDATE.",
-						 DMU_EXTENSION_NAME)));
+				 hint != NULL ? errhint("%s", hint) :
+				 errhint("If it is of the extension, somebody has changed it: drop the extension and create it again.")));
+	}
 }
 
 void

@@ -66,6 +66,26 @@ is_same_version(const DmuCount *a, const DmuCount *b)
 		a->relation == b->relation;
 }
 
+/*
+ * What an entry of the table says is entered, if that is more than is known
+ * from another one.
+ */
+static void
+recall_entry(DmuCount *wanted, const DmuCount *entry, int run)
+{
+	if ((entry->flags & DMU_COUNT_EARLIER) == 0)
+		wanted->flags = DMU_COUNT_KNOWN | (entry->flags & DMU_COUNT_HAS_LAST);
+	else if ((wanted->flags & DMU_COUNT_KNOWN) == 0 &&
+			 ((wanted->flags & DMU_COUNT_EARLIER) == 0 ||
+			  entry->last_action < wanted->last_action))
+		wanted->flags = DMU_COUNT_EARLIER;
+	else
+		return;
+	wanted->action_count = entry->action_count;
+	wanted->last_action = entry->last_action;
+	wanted->run = (uint8) run;
+}
+
 /* Both are in order of the ids. */
 static void
 recall_chunk(DmuCounts *counts, const DmuCountChunk *chunk, int run)
@@ -100,10 +120,7 @@ recall_chunk(DmuCounts *counts, const DmuCountChunk *chunk, int run)
 		if (wanted->dimension_user_id != entry.dimension_user_id ||
 			!is_same_version(wanted, &entry))
 			continue;
-		wanted->action_count = entry.action_count;
-		wanted->last_action = entry.last_action;
-		wanted->flags = DMU_COUNT_KNOWN | (entry.flags & DMU_COUNT_HAS_LAST);
-		wanted->run = (uint8) run;
+		recall_entry(wanted, &entry, run);
 	}
 }
 

@@ -19,6 +19,8 @@
 /* In DmuCount.flags. */
 #define DMU_COUNT_KNOWN 0x80	/* the number of actions is there */
 #define DMU_COUNT_HAS_LAST 0x40 /* so is a last action */
+#define DMU_COUNT_EARLIER 0x20	/* not counted, but all actions are earlier
+								 * than last_action */
 #define DMU_COUNT_CLASSES 0x1f	/* the two classes, while an order is made */
 
 /* In DmuCount.run: counted by this process. */

@@ -40,7 +40,7 @@
 #include "utils/timestamp.h"
 
 /* To be raised whenever DmuCount or what it means changes. */
-#define FORMAT 1
+#define FORMAT 2
 
 /*
  * A cluster whose xids were set back may use one again for another version of

@@ -46,7 +46,7 @@ static DmuCounts *pending = NULL;
 static bool
 is_storable(const DmuCount *count)
 {
-	return (count->flags & DMU_COUNT_KNOWN) != 0 &&
+	return (count->flags & (DMU_COUNT_KNOWN | DMU_COUNT_EARLIER)) != 0 &&
 		TransactionIdIsNormal(count->xmin);
 }
 
@@ -234,7 +234,7 @@ insert_run(const DmuCounts *counts, Relation relation, int64 name, Run *runs,
 			continue;
 		entries[n] = *count;
 		entries[n].run = 0;
-		entries[n++].flags &= DMU_COUNT_HAS_LAST;
+		entries[n++].flags &= DMU_COUNT_HAS_LAST | DMU_COUNT_EARLIER;
 		if (n == CHUNK)
 		{
 			CHECK_FOR_INTERRUPTS();

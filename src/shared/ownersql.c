@@ -40,6 +40,7 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
@@ -89,14 +90,9 @@ extension_schema(char **version)
 	return schema;
 }
 
-/*
- * Whoever installs files need not be who updates the extension in every
- * database, and the tables of an older script may lack what we write.  The
- * other way round, in a session or a cycle that has kept an older library, they
- * have all that it knows of.
- */
-static void
-refuse_older_script(const char *version)
+/* Below 0 where the script is older than this library, above 0 where newer. */
+static int
+compare_version(const char *version)
 {
 	int			major = 0;
 	int			minor = 0;
@@ -105,7 +101,19 @@ refuse_older_script(const char *version)
 
 	(void) sscanf(version, "%d.%d", &major, &minor);
 	(void) sscanf(DMU_EXTENSION_VERSION, "%d.%d", &own_major, &own_minor);
-	if (major < own_major || (major == own_major && minor < own_minor))
+	return major != own_major ? major - own_major : minor - own_minor;
+}
+
+/*
+ * Whoever installs files need not be who updates the extension in every
+ * database, and the tables of an older script may lack what we write.  The
+ * other way round, in a session or a cycle that has kept an older library, they
+ * have all that it knows of; see explain_newer_script() where not.
+ */
+static void
+refuse_older_script(const char *version)
+{
+	if (compare_version(version) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("extension \"%s\" has version %s in database \"%s\", and its library version %s",
@@ -115,14 +123,60 @@ refuse_older_script(const char *version)
 				 errhint("Run ALTER EXTENSION %s UPDATE.", DMU_EXTENSION_NAME)));
 }
 
+static char *
+newer_script_hint(const char *version)
+{
+	return psprintf(_("The extension has version %s in this database, and the library of this process is that of version %s.  Reconnect; where that does not help, install the library of version %s, and restart the server if it preloads it."),
+					version, DMU_EXTENSION_VERSION, version);
+}
+
+/*
+ * ErrorContextCallback.  What the tables of a newer script do not take, or have
+ * no more, is told by an error that says nothing of versions.
+ */
+static void
+explain_newer_script(void *arg)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(TopMemoryContext);
+	ErrorData  *edata = CopyErrorData();
+	int			category = ERRCODE_TO_CATEGORY(edata->sqlerrcode);
+
+	MemoryContextSwitchTo(old_context);
+	if (edata->elevel >= ERROR && edata->hint == NULL &&
+		(category == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+		 category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
+		 category == ERRCODE_DATA_EXCEPTION ||
+		 category == ERRCODE_INTERNAL_ERROR))
+		errhint("%s", newer_script_hint((const char *) arg));
+	FreeErrorData(edata);
+}
+
+char	   *
+dmu_owner_version_hint(bool *newer)
+{
+	char	   *version = NULL;
+	Oid			schema = extension_schema(&version);
+	int			comparison = OidIsValid(schema) ? compare_version(version) : 0;
+
+	if (newer != NULL)
+		*newer = comparison > 0;
+	return comparison == 0 ? NULL :
+		comparison > 0 ? newer_script_hint(version) :
+		psprintf(_("Run ALTER EXTENSION %s UPDATE."), DMU_EXTENSION_NAME);
+}
+
 Oid
 dmu_owner_schema(void)
 {
 	return extension_schema(NULL);
 }
 
-Oid
-dmu_owner_role(void)
+/*
+ * The owner, and the schema; "newer" is in this memory context, or NULL, as in
+ * DmuOwnerScope.
+ */
+static Oid
+find_owner(Oid *extension, char **newer)
 {
 	char	   *version = NULL;
 	Oid			schema = extension_schema(&version);
@@ -142,7 +196,10 @@ dmu_owner_role(void)
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	refuse_older_script(version);
-	pfree(version);
+	*extension = schema;
+	*newer = compare_version(version) > 0 ? version : NULL;
+	if (*newer == NULL)
+		pfree(version);
 
 	/* Who was given the tables need not have been given the schema. */
 	if (dmu_schema_aclcheck(schema, owner, ACL_USAGE) != ACLCHECK_OK)
@@ -159,12 +216,23 @@ dmu_owner_role(void)
 	return owner;
 }
 
+Oid
+dmu_owner_role(void)
+{
+	Oid			schema;
+	char	   *newer;
+	Oid			owner = find_owner(&schema, &newer);
+
+	if (newer != NULL)
+		pfree(newer);
+	return owner;
+}
+
 void
 dmu_owner_enter(DmuOwnerScope *scope)
 {
-	Oid			owner = dmu_owner_role();
+	Oid			owner = find_owner(&scope->schema_oid, &scope->newer);
 
-	scope->schema_oid = extension_schema(NULL);
 	scope->schema = pstrdup(quote_identifier(get_namespace_name(scope->schema_oid)));
 	GetUserIdAndSecContext(&scope->role, &scope->security_context);
 	SetUserIdAndSecContext(owner,
@@ -194,6 +262,8 @@ dmu_owner_leave(DmuOwnerScope *scope)
 	AtEOXact_GUC(false, scope->guc_level);
 	SetUserIdAndSecContext(scope->role, scope->security_context);
 	pfree(scope->schema);
+	if (scope->newer != NULL)
+		pfree(scope->newer);
 }
 
 /* True if what an event would fire is not the server's own. */
@@ -286,8 +356,11 @@ execute(const DmuOwnerScope *scope, const char *format, bool read_only,
 	const char *rest = format;
 	const char *mark;
 	int			result;
+	ErrorContextCallback explain = {.previous = error_context_stack,.callback = explain_newer_script,.arg = scope->newer};
 
 	Assert(nparams <= MAX_PARAMS);
+	if (scope->newer != NULL)
+		error_context_stack = &explain;
 	initStringInfo(&sql);
 	while ((mark = strstr(rest, "%s")) != NULL)
 	{
@@ -312,6 +385,7 @@ execute(const DmuOwnerScope *scope, const char *format, bool read_only,
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of \"%s\"",
 			 SPI_result_code_string(result), sql.data);
+	error_context_stack = explain.previous;
 	pfree(sql.data);
 }
 

@@ -40,6 +40,7 @@ struct DmuPlan
 	const char *sql;
 	ParamListInfo params;
 	PlannedStmt *statement;
+	double		cost;			/* as the planner reckons, or as we do */
 	bool		foreign;
 };
 
@@ -208,6 +209,9 @@ typedef enum PlanFreedom
 {
 	PLAN_ANYTHING,
 	PLAN_WITH_INDEXES,			/* no scan of a table that has one for it */
+	PLAN_IN_INDEX_ORDER,		/* each partition aggregated by itself,
+								 * without a hash table */
+	PLAN_OF_LOOKUPS,			/* nested loops over indexes */
 	PLAN_WITHOUT_NESTED_LOOPS
 } PlanFreedom;
 
@@ -227,6 +231,16 @@ set_freedom(PlanFreedom freedom)
 		{PLAN_WITH_INDEXES, "enable_seqscan", "off"},
 		{PLAN_WITH_INDEXES, "enable_indexscan", "on"},
 		{PLAN_WITH_INDEXES, "enable_indexonlyscan", "on"},
+		{PLAN_IN_INDEX_ORDER, "enable_seqscan", "off"},
+		{PLAN_IN_INDEX_ORDER, "enable_indexonlyscan", "on"},
+		{PLAN_IN_INDEX_ORDER, "enable_partitionwise_aggregate", "on"},
+		{PLAN_IN_INDEX_ORDER, "enable_hashagg", "off"},
+		{PLAN_OF_LOOKUPS, "enable_seqscan", "off"},
+		{PLAN_OF_LOOKUPS, "enable_bitmapscan", "off"},
+		{PLAN_OF_LOOKUPS, "enable_hashjoin", "off"},
+		{PLAN_OF_LOOKUPS, "enable_mergejoin", "off"},
+		{PLAN_OF_LOOKUPS, "enable_nestloop", "on"},
+		{PLAN_OF_LOOKUPS, "enable_indexonlyscan", "on"},
 		{PLAN_WITHOUT_NESTED_LOOPS, "enable_nestloop", "off"},
 		{PLAN_WITHOUT_NESTED_LOOPS, "enable_hashjoin", "on"},
 		{PLAN_WITHOUT_NESTED_LOOPS, "enable_mergejoin", "on"},
@@ -291,9 +305,30 @@ plan_bounded(const DmuPlan *plan, const Query *query, bool parallel)
 	return plan_query(plan, query, parallel, PLAN_WITHOUT_NESTED_LOOPS);
 }
 
-DmuPlan    *
-dmu_plan_make(const char *sql, ParamListInfo params, bool parallel)
+/*
+ * In the place of a statement that aggregates a whole table: one that reads
+ * nothing but indexes, which are a fraction of the table and in the order of
+ * the groups.  The planner charges each page of them as a random one, and so
+ * twice what they cost, and groups that it expects to be few make it prefer a
+ * hash table.
+ */
+static void
+prefer_index_order(DmuPlan *plan, const Query *query, bool parallel)
 {
+	PlannedStmt *statement = plan_query(plan, query, parallel,
+										PLAN_IN_INDEX_ORDER);
+	double		cost = statement->planTree->total_cost / 2;
+
+	if (cost > plan->cost)
+		return;
+	plan->statement = statement;
+	plan->cost = cost;
+}
+
+DmuPlan    *
+dmu_plan_make(const char *sql, ParamListInfo params, int flags)
+{
+	bool		parallel = (flags & DMU_PLAN_PARALLEL) != 0;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "datamart_users plan",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -306,10 +341,15 @@ dmu_plan_make(const char *sql, ParamListInfo params, bool parallel)
 	plan->sql = sql;
 	plan->params = params;
 	query = analyze(sql, params);
-	plan->statement = plan_query(plan, query, parallel, PLAN_ANYTHING);
+	plan->statement = plan_query(plan, query, parallel,
+								 (flags & DMU_PLAN_LOOKUPS) != 0 ?
+								 PLAN_OF_LOOKUPS : PLAN_ANYTHING);
+	plan->cost = plan->statement->planTree->total_cost;
 	facts = facts_of(plan->statement);
 	if (facts.unbounded)
 		plan->statement = plan_bounded(plan, query, parallel);
+	else if ((flags & DMU_PLAN_WHOLE_TABLE) != 0)
+		prefer_index_order(plan, query, parallel);
 	plan->foreign = facts.foreign;
 
 	MemoryContextSwitchTo(old_context);
@@ -325,7 +365,50 @@ dmu_plan_is_foreign(const DmuPlan *plan)
 double
 dmu_plan_cost(const DmuPlan *plan)
 {
-	return plan->statement->planTree->total_cost;
+	return plan->cost;
+}
+
+/* How often an index is searched below for one outer row; -1: not only these. */
+static int
+count_lookups(Plan *plan)
+{
+	ListCell   *lc;
+	int			n = 0;
+
+	if (plan == NULL)
+		return -1;
+	switch (nodeTag(plan))
+	{
+		case T_IndexOnlyScan:
+			return is_lookup(plan) ? 1 : -1;
+		case T_Result:
+			return plan->lefttree == NULL ? 0 : -1;
+		case T_Append:
+			foreach(lc, ((Append *) plan)->appendplans)
+			{
+				int			lookups = count_lookups(lfirst(lc));
+
+				if (lookups < 0)
+					return -1;
+				n += lookups;
+			}
+			return n;
+		default:
+			return -1;
+	}
+}
+
+int
+dmu_plan_lookups(const DmuPlan *plan)
+{
+	Plan	   *node = plan->statement->planTree;
+
+	while (node != NULL && (IsA(node, Agg) || IsA(node, Sort)))
+		node = node->lefttree;
+	if (node == NULL || !IsA(node, NestLoop) ||
+		!IsA(node->lefttree, FunctionScan))
+		return -1;
+	return count_lookups(node->righttree);
 }
 
 double

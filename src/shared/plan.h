@@ -16,6 +16,15 @@
 
 typedef struct DmuPlan DmuPlan;
 
+/* How a query may be run, and what is known of it. */
+#define DMU_PLAN_PARALLEL 0x01	/* by parallel workers */
+#define DMU_PLAN_WHOLE_TABLE 0x02	/* it groups all rows of a table by the
+									 * column that an index of it may begin
+									 * with */
+#define DMU_PLAN_LOOKUPS 0x04	/* if there is a way, each row of one side is
+								 * looked up in an index of the other,
+								 * whatever that is said to cost */
+
 /*
  * Plans one SELECT with the current role's rights; the planner knows the
  * values of the parameters that are constant.  Parsed, planned and run with the
@@ -23,18 +32,22 @@ typedef struct DmuPlan DmuPlan;
  * finds what it would in a statement of the caller's; the text has to qualify
  * its names and operators.  Needs a transaction and an active snapshot.
  * Palloc'd in a context below the current one.
- *
- * "parallel" allows parallel workers.
  */
 extern DmuPlan *dmu_plan_make(const char *sql, ParamListInfo params,
-							  bool parallel);
+							  int flags);
 
 /* True if it reads a foreign table, at whatever depth. */
 extern bool dmu_plan_is_foreign(const DmuPlan *plan);
 
-/* What the planner reckons it costs, in its own units, and how many rows. */
+/* What it costs, in the planner's units, and how many rows the planner expects. */
 extern double dmu_plan_cost(const DmuPlan *plan);
 extern double dmu_plan_rows(const DmuPlan *plan);
+
+/*
+ * Searches of an index for each row of a function, if all else that it reads is
+ * in these indexes; otherwise -1.
+ */
+extern int	dmu_plan_lookups(const DmuPlan *plan);
 
 /* Runs it once, rows go to "dest" one by one, and frees it. */
 extern void dmu_plan_run(DmuPlan *plan, DestReceiver *dest);

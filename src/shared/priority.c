@@ -9,7 +9,7 @@
  *		what ANALYZE saw last.
  *
  *		Where rows have versions they are read with the flags, and
- *		priority_known.c counts and sorts; that query is for all else.  Its text
+ *		priority_count.c counts and priority_known.c sorts; that query is for all else.  Its text
  *		is priority_query.c's.  The file knows no shared memory: where the rows
  *		go is the caller's business.
  *
@@ -23,6 +23,7 @@
 #include "nodes/params.h"
 #include "plan.h"
 #include "priority.h"
+#include "priority_count.h"
 #include "priority_known.h"
 #include "priority_query.h"
 #include "settings.h"
@@ -138,6 +139,9 @@ add_version(LookReceiver *receiver, TupleTableSlot *slot)
 static void
 give_up_counts(LookReceiver *receiver)
 {
+	receiver->capacity = receiver->counts->n;
+	receiver->array = palloc_extended(array_size(receiver->capacity),
+									  MCXT_ALLOC_HUGE);
 	for (int64 i = 0; i < receiver->counts->n; i++)
 		add_id(receiver, receiver->counts->list[i].dimension_user_id);
 	pfree(receiver->counts->list);
@@ -247,25 +251,33 @@ read_flags(const DmuWarehouse *warehouse, DmuBacklog *backlog)
 	const char *version = "";
 	DmuPlan    *plan;
 
-	receiver.array = palloc(array_size(receiver.capacity));
 	if (receiver.counts != NULL)
-	{
 		version = ", u.tableoid, u.xmin, u.ctid";
-		receiver.counts->list = palloc(receiver.counts_capacity * sizeof(DmuCount));
-	}
 	plan = dmu_plan_make(psprintf("SELECT u.%s::bigint%s FROM %s AS u WHERE u.%s",
 								  warehouse->users_key.quoted, version,
 								  warehouse->users_name,
 								  warehouse->users_flag.quoted),
-						 NULL, true);
+						 NULL, DMU_PLAN_PARALLEL);
 	if (receiver.counts != NULL)
+	{
+		/* What is as large as it will be need not be copied. */
 		receiver.counts->expected = dmu_plan_rows(plan);
+		receiver.counts_capacity = (int64) Min(Max(receiver.counts->expected, 1024),
+											   DMU_COUNTS_MAX) + 1;
+		receiver.counts->list = palloc_extended(receiver.counts_capacity * sizeof(DmuCount),
+												MCXT_ALLOC_HUGE);
+	}
+	else
+		receiver.array = palloc(array_size(receiver.capacity));
 	dmu_plan_run(plan, &receiver.pub);
 
 	backlog->counts = receiver.counts;
 	if (backlog->counts != NULL)
 	{
 		dmu_known_sort(backlog->counts);
+		receiver.capacity = Max(backlog->counts->n, 1);
+		receiver.array = palloc_extended(array_size(receiver.capacity),
+										 MCXT_ALLOC_HUGE);
 		for (int64 i = 0; i < backlog->counts->n; i++)
 			add_id(&receiver, backlog->counts->list[i].dimension_user_id);
 	}
@@ -341,7 +353,7 @@ make_plan(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 		parts.thresholds[i] = add_param(params, PARAM_THRESHOLDS + i, INT4OID,
 										Int32GetDatum(dmu_activity_thresholds[i]));
 	return dmu_plan_make(dmu_priority_build(warehouse, &parts), params,
-						 backlog->nwaiting <= PARALLEL_MAX);
+						 backlog->nwaiting <= PARALLEL_MAX ? DMU_PLAN_PARALLEL : 0);
 }
 
 static bool
@@ -383,7 +395,8 @@ dmu_priority_run(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 	if (backlog->nwaiting == 0)
 		return;
 	pushed_snapshot = begin_query();
-	if (backlog->counts != NULL && dmu_known_count(warehouse, backlog->counts))
+	if (backlog->counts != NULL && dmu_count_facts(warehouse, backlog->counts,
+												   max_users))
 	{
 		dmu_known_run(warehouse, backlog->counts, max_users, consume, arg);
 		end_query(pushed_snapshot);

@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * priority_known.c
- *		The prioritisation where counts are remembered: counts what is not
- *		known, and puts all in order.
+ *		The prioritisation where counts are remembered: puts those who are
+ *		counted in order.
  *
  *		The rows and their order are those of the query in priority_query.c, to
  *		the last tie, whatever the type of the time column and the time zone:
  *		last actions are compared as the column has them, and the server's own
  *		functions make the days of the classes and the times that are shown.
  *
- *		This file neither reads flags nor knows where counts are kept.
+ *		This file neither reads flags and facts nor knows where counts are kept.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,14 +18,10 @@
 #include "catalog/pg_type.h"
 #include "lib/binaryheap.h"
 #include "miscadmin.h"
-#include "param.h"
-#include "plan.h"
-#include "priority_query.h"
+#include "priority_count.h"
 #include "settings.h"
-#include "utils/array.h"
 #include "utils/date.h"
 #include "utils/fmgrprotos.h"
-#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #define ST_SORT sort_counts
@@ -36,23 +32,6 @@
 #define ST_SCOPE static
 #define ST_DEFINE
 #include "lib/sort_template.h"
-
-/* From so many on it may be cheaper to count everybody's facts. */
-#define COUNT_ALL_FROM 10000
-
-/* Memory of a hash table for each of those to be counted, bytes. */
-#define HASH_ENTRY 160
-
-/* What a backend may use for it, kilobytes; the session's setting if more. */
-#define WORK_MEM_MAX (256 * 1024)
-
-/* Enters what is counted. */
-typedef struct CountReceiver
-{
-	DestReceiver pub;
-	DmuCounts  *counts;
-	Oid			time_type;
-} CountReceiver;
 
 /* What the order depends on, as the type of the column has it. */
 typedef struct Order
@@ -81,211 +60,18 @@ dmu_known_sort(DmuCounts *counts)
 	counts->n = n;
 }
 
-static int64
-raw_time(Oid type, Datum value)
-{
-	return type == DATEOID ? DatumGetDateADT(value) : DatumGetInt64(value);
-}
-
-static void
-receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
-{
-}
-
-static void
-receiver_nothing(DestReceiver *self)
-{
-}
-
-static bool
-count_receive(TupleTableSlot *slot, DestReceiver *self)
-{
-	CountReceiver *receiver = (CountReceiver *) self;
-	DmuCount   *count;
-
-	/* Facts may be nobody's, and everybody's may have been counted. */
-	slot_getallattrs(slot);
-	if (slot->tts_isnull[0])
-		return true;
-	count = dmu_counts_find(receiver->counts, DatumGetInt64(slot->tts_values[0]));
-	if (count == NULL || (count->flags & DMU_COUNT_KNOWN) != 0)
-		return true;
-	count->action_count = DatumGetInt64(slot->tts_values[1]);
-	count->flags = DMU_COUNT_KNOWN;
-	if (!slot->tts_isnull[2])
-	{
-		count->last_action = raw_time(receiver->time_type, slot->tts_values[2]);
-		count->flags |= DMU_COUNT_HAS_LAST;
-	}
-	return true;
-}
-
-/* The ids of those who are not counted yet, a bigint[]; NULL if there are none. */
-static ArrayType *
-unknown_ids(const DmuCounts *counts, int64 *nunknown)
-{
-	ArrayType  *array;
-	int64	   *ids;
-
-	*nunknown = 0;
-	for (int64 i = 0; i < counts->n; i++)
-		*nunknown += (counts->list[i].flags & DMU_COUNT_KNOWN) == 0;
-	if (*nunknown == 0)
-		return NULL;
-
-	array = palloc(ARR_OVERHEAD_NONULLS(1) + *nunknown * sizeof(int64));
-	SET_VARSIZE(array, ARR_OVERHEAD_NONULLS(1) + *nunknown * sizeof(int64));
-	array->ndim = 1;
-	array->dataoffset = 0;
-	array->elemtype = INT8OID;
-	ARR_DIMS(array)[0] = (int) *nunknown;
-	ARR_LBOUND(array)[0] = 1;
-	ids = (int64 *) ((char *) array + ARR_OVERHEAD_NONULLS(1));
-	for (int64 i = 0; i < counts->n; i++)
-	{
-		if ((counts->list[i].flags & DMU_COUNT_KNOWN) == 0)
-			*ids++ = counts->list[i].dimension_user_id;
-	}
-	return array;
-}
-
-static DmuPlan *
-make_plan(const DmuWarehouse *warehouse, DmuCounted counted,
-		  ParamListInfo params)
-{
-	return dmu_plan_make(dmu_priority_build_counts(warehouse, counted), params,
-						 true);
-}
-
-/* The cheaper one; the other is freed. */
-static DmuPlan *
-cheaper_plan(DmuPlan *a, DmuPlan *b)
-{
-	DmuPlan    *cheaper = dmu_plan_cost(b) < dmu_plan_cost(a) ? b : a;
-
-	dmu_plan_free(cheaper == a ? b : a);
-	return cheaper;
-}
-
-/*
- * An array is as long as the planner thinks, but one process has to read it.
- * Where the planner happens to know how many are flagged, and next to all of
- * them are to be counted, the users table can be read in parallel.
- */
-static bool
-knows_flagged(const DmuCounts *counts, int64 nids)
-{
-	return counts->unique && nids > counts->n / 2 &&
-		counts->expected * 2 > counts->n &&
-		counts->expected / 2 < counts->n;
-}
-
-/*
- * With the ids joined to the facts, or counting everybody's facts, which reads
- * each partition once and hashes no more than its users.
- */
-static DmuPlan *
-choose_plan(const DmuWarehouse *warehouse, const DmuCounts *counts,
-			ArrayType *ids, int64 nids)
-{
-	ParamListInfo params;
-	DmuPlan    *plan;
-
-	if (knows_flagged(counts, nids))
-		plan = make_plan(warehouse, DMU_COUNT_FLAGGED, NULL);
-	else
-	{
-		params = makeParamList(1);
-		params->params[0].value = PointerGetDatum(ids);
-		params->params[0].isnull = false;
-		params->params[0].pflags = PARAM_FLAG_CONST;
-		params->params[0].ptype = INT8ARRAYOID;
-		plan = make_plan(warehouse, DMU_COUNT_IDS, params);
-	}
-	if (nids < COUNT_ALL_FROM)
-		return plan;
-	return cheaper_plan(plan, make_plan(warehouse, DMU_COUNT_ALL, NULL));
-}
-
-/* So that a hash table of them all need not go to disk. */
-static void
-raise_work_mem(int64 n)
-{
-	int64		wanted = Min(n * HASH_ENTRY / 1024, WORK_MEM_MAX);
-	char		value[32];
-
-	if (wanted <= work_mem)
-		return;
-	snprintf(value, sizeof(value), INT64_FORMAT "kB", wanted);
-	(void) set_config_option("work_mem", value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-bool
-dmu_known_count(const DmuWarehouse *warehouse, DmuCounts *counts)
-{
-	CountReceiver receiver = {
-		.pub = {count_receive, receiver_startup,
-		receiver_nothing, receiver_nothing, DestNone},
-		.counts = counts,
-		.time_type = warehouse->facts_time_type,
-	};
-	uint8		fingerprint[DMU_FINGERPRINT_LEN];
-	int64		nunknown;
-	ArrayType  *ids = unknown_ids(counts, &nunknown);
-	int			nest_level;
-
-	if (ids != NULL)
-	{
-		nest_level = NewGUCNestLevel();
-		raise_work_mem(counts->n);
-		dmu_plan_run(choose_plan(warehouse, counts, ids, nunknown), &receiver.pub);
-		AtEOXact_GUC(false, nest_level);
-		pfree(ids);
-
-		/* Who has no facts is not among the rows. */
-		for (int64 i = 0; i < counts->n; i++)
-			counts->list[i].flags |= DMU_COUNT_KNOWN;
-	}
-
-	/*
-	 * What was read stays locked.  So a partition that has come and gone
-	 * since is not among it, and one that has only come shows here.
-	 */
-	if (dmu_counts_fingerprint(warehouse, fingerprint) &&
-		memcmp(fingerprint, counts->fingerprint, DMU_FINGERPRINT_LEN) == 0)
-		return true;
-	counts->n = counts->nstored = 0;
-	return false;
-}
-
-/* A date as the type of the column. */
-static int64
-raw_of_date(Oid type, Datum date)
-{
-	if (type == TIMESTAMPOID)
-		return DatumGetTimestamp(DirectFunctionCall1(date_timestamp, date));
-	if (type == TIMESTAMPTZOID)
-		return DatumGetTimestampTz(DirectFunctionCall1(date_timestamptz, date));
-	return DatumGetDateADT(date);
-}
-
 static void
 prepare_order(Order *order, Oid type)
 {
-	Datum		today = DateADTGetDatum(GetSQLCurrentDate());
-
 	order->time_type = type;
 	for (int i = 0; i < DMU_NRECENCY; i++)
-		order->recent[i] = raw_of_date(type,
-									   DirectFunctionCall2(date_mii, today,
-														   Int32GetDatum(dmu_recency_days[i])));
-	order->first_shown = raw_of_date(type,
-									 DirectFunctionCall1(date_in,
-														 CStringGetDatum("4700-01-01 BC")));
-	order->first_hidden = raw_of_date(type,
-									  DirectFunctionCall1(date_in,
-														  CStringGetDatum("9999-12-31")));
+		order->recent[i] = dmu_count_recent(type, i);
+	order->first_shown = dmu_count_raw_date(type,
+											DirectFunctionCall1(date_in,
+																CStringGetDatum("4700-01-01 BC")));
+	order->first_hidden = dmu_count_raw_date(type,
+											 DirectFunctionCall1(date_in,
+																 CStringGetDatum("9999-12-31")));
 }
 
 static int
@@ -311,7 +97,10 @@ activity_class(const DmuCount *count)
 	return class;
 }
 
-/* In one number, so that one comparison tells most of them apart. */
+/*
+ * In one number, so that one comparison tells most of them apart.  Who is not
+ * counted has no last action here, and comes after all who are handed on.
+ */
 static void
 classify(const Order *order, DmuCount *count)
 {

@@ -18,14 +18,7 @@
 extern void dmu_known_sort(DmuCounts *counts);
 
 /*
- * Counts the facts of those of whom that is not known, with the current role's
- * rights.  False if what the facts are stored in has changed meanwhile, so that
- * nothing in the list could be relied on; it is empty then.  Needs an active snapshot.
- */
-extern bool dmu_known_count(const DmuWarehouse *warehouse, DmuCounts *counts);
-
-/*
- * Does what dmu_priority_run() does, when all are counted; runs no SQL.  The
+ * Does what dmu_priority_run() does, when dmu_count_facts() has counted; runs no SQL.  The
  * rows are exactly those of its query, in the same order.
  */
 extern void dmu_known_run(const DmuWarehouse *warehouse, DmuCounts *counts,

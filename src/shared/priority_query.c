@@ -83,8 +83,9 @@ char	   *
 dmu_priority_build_counts(const DmuWarehouse *warehouse, DmuCounted counted)
 {
 	const char *user = warehouse->facts_user.quoted;
+	const char *time = warehouse->facts_time.quoted;
 	const char *what = psprintf("pg_catalog.count(*), pg_catalog.max(f.%s)",
-								warehouse->facts_time.quoted);
+								time);
 	const char *key = warehouse->users_key.quoted;
 
 	switch (counted)
@@ -104,6 +105,16 @@ dmu_priority_build_counts(const DmuWarehouse *warehouse, DmuCounted counted)
 							user, what, warehouse->users_name,
 							warehouse->facts_name, user, key,
 							warehouse->users_flag.quoted, user);
+		case DMU_COUNT_SINCE:
+		case DMU_COUNT_BETWEEN:
+			return psprintf("SELECT f.%s::bigint\n"
+							"FROM %s AS f\n"
+							"WHERE f.%s OPERATOR(pg_catalog.>=) (CURRENT_DATE OPERATOR(pg_catalog.-) $1)%s\n"
+							"GROUP BY f.%s",
+							user, warehouse->facts_name, time,
+							counted == DMU_COUNT_SINCE ? "" :
+							psprintf("\n  AND f.%s " LESS " (CURRENT_DATE OPERATOR(pg_catalog.-) $2)", time),
+							user);
 		case DMU_COUNT_ALL:
 			break;
 	}

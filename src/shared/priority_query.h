@@ -27,14 +27,16 @@ extern char *dmu_priority_build(const DmuWarehouse *warehouse,
 								const DmuQueryParts *parts);
 
 /*
- * What is counted of the facts alone: id, number, last action; the ids may be
- * null.  Who has no facts is left out.  Palloc'd.
+ * What is read of the facts alone: id, number, last action, or of some of them
+ * only the id; ids may be null.  Who has no such facts is left out.  Palloc'd.
  */
 typedef enum DmuCounted
 {
 	DMU_COUNT_IDS,				/* those in the bigint[] that is $1 */
 	DMU_COUNT_FLAGGED,			/* all flagged, if each is there once */
-	DMU_COUNT_ALL				/* everybody */
+	DMU_COUNT_ALL,				/* everybody */
+	DMU_COUNT_SINCE,			/* ids, facts of the last $1 days, an integer */
+	DMU_COUNT_BETWEEN			/* of these only what is more than $2 days old */
 } DmuCounted;
 
 extern char *dmu_priority_build_counts(const DmuWarehouse *warehouse,

@@ -44,11 +44,12 @@ sub workers_sql
 	  . " WHERE backend_type IS NULL OR backend_type LIKE 'datamart_users %') p";
 }
 
-# A running server; settings are lines of postgresql.conf.
+# A running server; settings are lines of postgresql.conf.  Options: conf,
+# stopped, and for PostgreSQL::Test::Cluster what its new() and init() take.
 sub new_node
 {
 	my ($name, %options) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, %{ $options{new} // {} });
 
 	$node->init(%{ $options{init} // {} });
 
