@@ -12,10 +12,11 @@
 # measured once more without them.
 #
 # Each is the first statement of a session, because a cycle begins in a new
-# process; "again" is the second look of a session that goes on, as that of a
-# service.  Before each, the flags are set anew, and the tables vacuumed and
-# analysed, except between the looks.  "recent" are the 10 % most recently
-# active, which is what an ETL leaves.
+# process, and nothing is remembered before the first look; "again" is the
+# second look of a session that goes on, as that of a service.  Before each, the
+# flags are set anew, and the tables vacuumed and analysed, except between the
+# looks.  "recent" are the 10 % most recently active, which is what an ETL
+# leaves.
 
 # The variables are the caller's.
 # shellcheck disable=SC2154
@@ -89,6 +90,7 @@ measure_prioritise() {
 				look_at_documented
 			fi
 			look_as statement "SELECT count(*) FROM (${statement%;*}) AS q"
+			sql "$database" -c 'TRUNCATE datamart_users_counts'
 			look_as first "$queue"
 			look_as second "$queue"
 			look_as again "$queue" timed_again

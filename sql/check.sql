@@ -11,4 +11,4 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'datamart_users_check'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 20;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_check(name) IS 'the doctor: what keeps cycles from running, or from running well, each with a statement to paste; privileges of the current role, or of the one given';
+COMMENT ON FUNCTION @extschema@.datamart_users_check(name) IS 'the doctor: what keeps cycles from running, or from running well, with statements to paste';

@@ -56,13 +56,13 @@ CREATE VIEW @extschema@.datamart_users_cycle_comparison AS
 		 ORDER BY f.position) AS s
 	 WHERE c.status <> 'running';
 
-COMMENT ON VIEW @extschema@.datamart_users_cycle_comparison IS 'Each ended cycle beside the thirty of its datamart before it that came to their end; ask for one cycle_id';
+COMMENT ON VIEW @extschema@.datamart_users_cycle_comparison IS 'Each ended cycle beside the thirty of its datamart before it; ask for one cycle_id';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_comparison.value IS 'of this cycle; NULL = not known';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_comparison.cycles IS 'earlier cycles that it is compared with, thirty at the most';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_comparison.median IS 'of those';
-COMMENT ON COLUMN @extschema@.datamart_users_cycle_comparison.low IS 'below it is unusual: three times the distance between the quartiles below the lower one, or nought';
-COMMENT ON COLUMN @extschema@.datamart_users_cycle_comparison.high IS 'the same, above the upper one';
-COMMENT ON COLUMN @extschema@.datamart_users_cycle_comparison.unusual IS 'beyond low or high, at the same time at least double or half of the median, and by more than a trifle; never with fewer than ten cycles';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_comparison.low IS 'lower bound of the usual: three quartile distances below the lower quartile, or nought';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_comparison.high IS 'upper bound of the usual, likewise';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_comparison.unusual IS 'beyond low or high, double or half of the median, and by more than a trifle; needs ten cycles';
 
 CREATE VIEW @extschema@.datamart_users_periods AS
 	SELECT m.users_table, m.period, m.period_start, m.cycles, m.found, m.processed,
@@ -96,7 +96,7 @@ CREATE VIEW @extschema@.datamart_users_periods AS
 COMMENT ON VIEW @extschema@.datamart_users_periods IS 'Days and weeks of the history, each beside the one before it in which there were cycles';
 COMMENT ON COLUMN @extschema@.datamart_users_periods.p50 IS 'time that half of the refreshes did not exceed';
 COMMENT ON COLUMN @extschema@.datamart_users_periods.cycle_p50 IS 'median duration of the cycles that came to their end';
-COMMENT ON COLUMN @extschema@.datamart_users_periods.processed_change IS 'percent more (or, negative, fewer) processed a minute than in the period before, as far as the present one has come; NULL after the first one of the history';
+COMMENT ON COLUMN @extschema@.datamart_users_periods.processed_change IS 'percent more (or fewer) processed a minute than in the period before; NULL for the first two';
 COMMENT ON COLUMN @extschema@.datamart_users_periods.p95_change IS 'percent that p95 is higher than in the period before';
 COMMENT ON COLUMN @extschema@.datamart_users_periods.failed_change IS 'how many more failed than in the period before';
 
@@ -192,13 +192,13 @@ CREATE VIEW @extschema@.datamart_users_drain AS
 							ELSE extract(epoch FROM e.drained_in) END AS seconds) AS i) AS span
 	 ORDER BY f.users_table, f.position;
 
-COMMENT ON VIEW @extschema@.datamart_users_drain IS 'When the backlog of each datamart is drained, as the last hour, day and week went: what was flagged between two cycles, and what was cleared';
+COMMENT ON VIEW @extschema@.datamart_users_drain IS 'What was flagged and what was cleared in the last hour, day and week, and when the backlog is drained';
 COMMENT ON COLUMN @extschema@.datamart_users_drain.period IS 'hour, day or week until now';
 COMMENT ON COLUMN @extschema@.datamart_users_drain.looks IS 'cycles in it that could be compared with the one before';
 COMMENT ON COLUMN @extschema@.datamart_users_drain.looked_at IS 'when the last cycle looked at the backlog; what was flagged since is not known';
 COMMENT ON COLUMN @extschema@.datamart_users_drain.backlog IS 'what it found, without what it has cleared';
 COMMENT ON COLUMN @extschema@.datamart_users_drain.failing IS 'how many of those failed or collided the last time; the estimate is of the others';
-COMMENT ON COLUMN @extschema@.datamart_users_drain.inflow IS 'datamart users newly flagged between two looks; one that is flagged when it already was is none';
+COMMENT ON COLUMN @extschema@.datamart_users_drain.inflow IS 'datamart users newly flagged between two looks; flagged again while flagged counts as none';
 COMMENT ON COLUMN @extschema@.datamart_users_drain.outflow IS 'datamart users whose flag was cleared, by cycles or by others';
 COMMENT ON COLUMN @extschema@.datamart_users_drain.difference IS 'outflow without inflow: by how many the backlog became smaller';
 COMMENT ON COLUMN @extschema@.datamart_users_drain.drained_at IS 'start of the last cycle in the period that left nobody whom it could have taken; NULL = none';

@@ -27,7 +27,7 @@ CREATE PROCEDURE @extschema@.datamart_users_run(
 AS 'MODULE_PATHNAME', 'datamart_users_run'
 LANGUAGE C;
 
-COMMENT ON PROCEDURE @extschema@.datamart_users_run(integer, integer, interval) IS 'the same for schedulers: holds no snapshot while it waits, and tells the counts';
+COMMENT ON PROCEDURE @extschema@.datamart_users_run(integer, integer, interval) IS 'runs a cycle as datamart_users_run_cycle(), for schedulers: holds no snapshot while it waits';
 
 CREATE FUNCTION @extschema@.datamart_users_start_cycle(
 	max_users integer DEFAULT NULL,
@@ -55,11 +55,11 @@ CREATE FUNCTION @extschema@.datamart_users_wait_cycle(
 AS 'MODULE_PATHNAME', 'datamart_users_wait_cycle'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_wait_cycle(bigint, interval) IS 'waits for the end of a cycle; the row of datamart_users_run_cycle';
+COMMENT ON FUNCTION @extschema@.datamart_users_wait_cycle(bigint, interval) IS 'waits for the end of a cycle; returns the row of datamart_users_run_cycle()';
 
 CREATE FUNCTION @extschema@.datamart_users_cancel_cycle(cycle_id bigint DEFAULT NULL)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'datamart_users_cancel_cycle'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_cancel_cycle(bigint) IS 'stops a running cycle, datamart users at work roll back; NULL = that of the datamart of the current settings; false if it does not run';
+COMMENT ON FUNCTION @extschema@.datamart_users_cancel_cycle(bigint) IS 'stops a cycle, those at work roll back; NULL = that of the current settings; false if it does not run';

@@ -21,7 +21,7 @@ CREATE INDEX datamart_users_failures_users_table_idx ON @extschema@.datamart_use
 COMMENT ON TABLE @extschema@.datamart_users_failures IS 'Datamart users whose last refresh failed; the next successful one removes the row';
 COMMENT ON COLUMN @extschema@.datamart_users_failures.attempts IS 'failed refreshes in a row';
 COMMENT ON COLUMN @extschema@.datamart_users_failures.next_attempt_at IS 'no cycle takes the datamart user before this time (see datamart_users.retry_delay)';
-COMMENT ON COLUMN @extschema@.datamart_users_failures.message IS 'error of the last failed refresh; it may quote rows of the warehouse (see datamart_users.failure_texts)';
+COMMENT ON COLUMN @extschema@.datamart_users_failures.message IS 'its error; it may quote rows of the warehouse, see datamart_users.failure_texts';
 COMMENT ON COLUMN @extschema@.datamart_users_failures.context IS 'what else the error says; it may quote rows of the warehouse';
 COMMENT ON COLUMN @extschema@.datamart_users_failures.cycle_id IS 'cycle of the last failed refresh';
 COMMENT ON COLUMN @extschema@.datamart_users_failures.users_oid IS 'users table of the datamart; only its own cycles look at the row';
@@ -40,7 +40,7 @@ CREATE TABLE @extschema@.datamart_users_suspects (
 	PRIMARY KEY (users_oid, worker)
 );
 
-COMMENT ON TABLE @extschema@.datamart_users_suspects IS 'What the workers of a cycle that follows a crash are at: if the server crashes again, these are treated as failed';
+COMMENT ON TABLE @extschema@.datamart_users_suspects IS 'What was at work in a cycle after a crash: treated as failed if the server crashes again';
 COMMENT ON COLUMN @extschema@.datamart_users_suspects.users_oid IS 'users table of the datamart';
 COMMENT ON COLUMN @extschema@.datamart_users_suspects.users_table IS 'its name';
 
@@ -79,11 +79,11 @@ CREATE TABLE @extschema@.datamart_users_contention (
 );
 CREATE INDEX datamart_users_contention_users_table_idx ON @extschema@.datamart_users_contention (users_table, users_oid);
 
-COMMENT ON TABLE @extschema@.datamart_users_contention IS 'Datamart users whose refresh kept colliding inside the procedure; the next successful one removes the row';
+COMMENT ON TABLE @extschema@.datamart_users_contention IS 'Datamart users whose refresh keeps colliding; the next successful one removes the row';
 COMMENT ON COLUMN @extschema@.datamart_users_contention.deferrals IS 'cycles in a row that deferred the datamart user';
 COMMENT ON COLUMN @extschema@.datamart_users_contention.next_attempt_at IS 'no cycle takes the datamart user before this time';
 COMMENT ON COLUMN @extschema@.datamart_users_contention.sqlstate IS 'of the last collision: 40001, 40P01 or 55P03';
-COMMENT ON COLUMN @extschema@.datamart_users_contention.message IS 'error of the last collision; it may quote rows of the warehouse (see datamart_users.failure_texts)';
+COMMENT ON COLUMN @extschema@.datamart_users_contention.message IS 'of the last collision; it may quote rows of the warehouse, see datamart_users.failure_texts';
 COMMENT ON COLUMN @extschema@.datamart_users_contention.users_oid IS 'users table of the datamart; only its own cycles look at the row';
 COMMENT ON COLUMN @extschema@.datamart_users_contention.users_table IS 'its name, which stays when the table has gone';
 
@@ -120,7 +120,7 @@ ALTER TABLE @extschema@.datamart_users_counts
 	ALTER fingerprint SET STORAGE PLAIN,
 	ALTER entries SET STORAGE PLAIN;
 
-COMMENT ON TABLE @extschema@.datamart_users_counts IS 'Facts counted for datamart users that wait, so that the next look need not count them again; may be emptied at any time';
+COMMENT ON TABLE @extschema@.datamart_users_counts IS 'Facts counted for datamart users that wait, so as to count them once; may be emptied at any time';
 COMMENT ON COLUMN @extschema@.datamart_users_counts.users_oid IS 'users table of the datamart';
 COMMENT ON COLUMN @extschema@.datamart_users_counts.facts_oid IS 'its facts';
 COMMENT ON COLUMN @extschema@.datamart_users_counts.run IS 'rows that were written together';
@@ -146,12 +146,12 @@ CREATE TABLE @extschema@.datamart_users_attempts (
 CREATE INDEX datamart_users_attempts_attempted_at_idx ON @extschema@.datamart_users_attempts (attempted_at);
 CREATE INDEX datamart_users_attempts_cycle_id_idx ON @extschema@.datamart_users_attempts (cycle_id);
 
-COMMENT ON TABLE @extschema@.datamart_users_attempts IS 'Refreshes that failed or were deferred, also of datamart users that have recovered since; kept for datamart_users.history_retention';
+COMMENT ON TABLE @extschema@.datamart_users_attempts IS 'Refreshes that failed or were deferred, also of datamart users that have recovered since';
 COMMENT ON COLUMN @extschema@.datamart_users_attempts.attempted_at IS 'when the attempt was over';
 COMMENT ON COLUMN @extschema@.datamart_users_attempts.outcome IS 'failed or deferred, as the cycle has counted it';
-COMMENT ON COLUMN @extschema@.datamart_users_attempts.sqlstate IS 'of its error; NULL where that is not known any more, because the cycle had to stop before a second attempt';
-COMMENT ON COLUMN @extschema@.datamart_users_attempts.message IS 'error of the attempt; it may quote rows of the warehouse (see datamart_users.failure_texts)';
-COMMENT ON COLUMN @extschema@.datamart_users_attempts.charged IS 'the datamart user got a back-off for it; not so where the flag could not be cleared because of others, where somebody canceled the refresh, and where the error hit everybody';
+COMMENT ON COLUMN @extschema@.datamart_users_attempts.sqlstate IS 'of its error; NULL = not known, the cycle had to stop before a second attempt';
+COMMENT ON COLUMN @extschema@.datamart_users_attempts.message IS 'its error; it may quote rows of the warehouse, see datamart_users.failure_texts';
+COMMENT ON COLUMN @extschema@.datamart_users_attempts.charged IS 'whether it got a back-off: not if others kept the flag, somebody canceled it, or all were hit';
 COMMENT ON COLUMN @extschema@.datamart_users_attempts.users_oid IS 'users table of the datamart';
 COMMENT ON COLUMN @extschema@.datamart_users_attempts.users_table IS 'its name, which stays when the table has gone';
 
@@ -169,7 +169,7 @@ CREATE TABLE @extschema@.datamart_users_parked (
 );
 CREATE INDEX datamart_users_parked_users_table_idx ON @extschema@.datamart_users_parked (users_table, users_oid);
 
-COMMENT ON TABLE @extschema@.datamart_users_parked IS 'Datamart users that no cycle takes until datamart_users_retry() takes them back; see datamart_users_park()';
+COMMENT ON TABLE @extschema@.datamart_users_parked IS 'Datamart users that no cycle takes; see datamart_users_park() and datamart_users_retry()';
 COMMENT ON COLUMN @extschema@.datamart_users_parked.reason IS 'what whoever parked it said';
 COMMENT ON COLUMN @extschema@.datamart_users_parked.parked_at IS 'since when';
 COMMENT ON COLUMN @extschema@.datamart_users_parked.parked_by IS 'role of the session that parked it, or gave another reason later';
@@ -189,8 +189,8 @@ CREATE VIEW @extschema@.datamart_users_attempt_states AS
 	  LEFT JOIN @extschema@.datamart_users_contention c USING (users_oid, dimension_user_id)
 	  LEFT JOIN @extschema@.datamart_users_parked p USING (users_oid, dimension_user_id);
 
-COMMENT ON VIEW @extschema@.datamart_users_attempt_states IS 'datamart_users_attempts with how the datamart user stands now';
-COMMENT ON COLUMN @extschema@.datamart_users_attempt_states.state IS 'now: parked, held by back-off, due for the next cycle that finds it modified, recovered; NULL where no back-off was given, so that nobody noted what came after it';
+COMMENT ON VIEW @extschema@.datamart_users_attempt_states IS 'datamart_users_attempts, with how each datamart user stands now';
+COMMENT ON COLUMN @extschema@.datamart_users_attempt_states.state IS 'now: parked, held (by back-off), due, or recovered; NULL where no back-off was given';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_failures', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.datamart_users_contention', '');
@@ -202,11 +202,11 @@ RETURNS integer
 AS 'MODULE_PATHNAME', 'datamart_users_retry'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_retry(bigint) IS 'lifts the back-off of one failed datamart user, and takes it back if it is parked; NULL = lifts that of all of this datamart that are not parked; returns how many';
+COMMENT ON FUNCTION @extschema@.datamart_users_retry(bigint) IS 'lifts the back-off of a datamart user and unparks it; NULL = of all not parked; returns how many';
 
 CREATE FUNCTION @extschema@.datamart_users_park(dimension_user_id bigint, reason text)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'datamart_users_park'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_park(bigint, text) IS 'takes a datamart user out of the queue until datamart_users_retry() takes it back; false if it was out already, which replaces the reason';
+COMMENT ON FUNCTION @extschema@.datamart_users_park(bigint, text) IS 'takes a datamart user out of the queue until datamart_users_retry(); false if it was out already';

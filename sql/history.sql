@@ -35,8 +35,8 @@ CREATE INDEX datamart_users_cycles_running_idx ON @extschema@.datamart_users_cyc
 CREATE INDEX datamart_users_cycles_users_oid_idx ON @extschema@.datamart_users_cycles (users_oid, users_table);
 CREATE INDEX datamart_users_cycles_users_table_idx ON @extschema@.datamart_users_cycles (users_table, users_oid);
 
-COMMENT ON TABLE @extschema@.datamart_users_cycles IS 'History of datamart_users: one row a cycle';
-COMMENT ON COLUMN @extschema@.datamart_users_cycles.status IS 'running, completed, time_limit, cancelled, failed, or aborted (its coordinator or the server died, or the database was copied meanwhile)';
+COMMENT ON TABLE @extschema@.datamart_users_cycles IS 'History of cycles, one row each';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.status IS 'running, completed, time_limit, cancelled, failed, or aborted: a process died, or this is a copy';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.role_name IS 'role that the cycle ran as';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.max_users IS 'limit on the queue, after settings and catch-up';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.time_limit IS 'no datamart user was claimed after this time; NULL = none';
@@ -49,9 +49,9 @@ COMMENT ON COLUMN @extschema@.datamart_users_cycles.deferred IS 'datamart users 
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.workers_requested IS 'workers asked for, the coordinator included';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.workers IS 'workers that ran, the coordinator included';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.prioritisation_time IS 'time from the start of the cycle''s queries until its queue was filled';
-COMMENT ON COLUMN @extschema@.datamart_users_cycles.message IS 'why the cycle ended as it did, where there is something to say: its error, or who canceled it (see datamart_users.failure_texts)';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.message IS 'its error, or who canceled it, where there is something to say; see datamart_users.failure_texts';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.sqlstate IS 'of the error that ended the cycle';
-COMMENT ON COLUMN @extschema@.datamart_users_cycles.counted_at IS 'when the counts were written down: every few seconds while the cycle runs, so those of an aborted cycle may be a little too low; NULL = never';
+COMMENT ON COLUMN @extschema@.datamart_users_cycles.counted_at IS 'when the counts were written down, every few seconds while the cycle runs; NULL = never';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.session_role IS 'role that the caller of the cycle had logged in as';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.application_name IS 'application_name of the caller';
 COMMENT ON COLUMN @extschema@.datamart_users_cycles.caller_pid IS 'process of the caller, as in the server log';
@@ -77,7 +77,7 @@ CREATE TABLE @extschema@.datamart_users_cycle_priorities (
 	PRIMARY KEY (cycle_id, priority)
 );
 
-COMMENT ON TABLE @extschema@.datamart_users_cycle_priorities IS 'History of datamart_users: counts and times of a cycle by priority';
+COMMENT ON TABLE @extschema@.datamart_users_cycle_priorities IS 'History of cycles: counts and times by priority';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_priorities.total_time IS 'time that workers spent on datamart users of this priority, added up';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_priorities.max_time IS 'time of the longest one';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_priorities.p50 IS 'time that half of the refreshes of this priority did not exceed; at most a quarter too high';
@@ -94,7 +94,7 @@ CREATE VIEW @extschema@.datamart_users_cycle_priority_rates AS
 	  FROM @extschema@.datamart_users_cycle_priorities p
 	  JOIN @extschema@.datamart_users_cycles c USING (cycle_id);
 
-COMMENT ON VIEW @extschema@.datamart_users_cycle_priority_rates IS 'datamart_users_cycle_priorities with the datamart, the average time per datamart user and the datamart users processed per minute of the cycle';
+COMMENT ON VIEW @extschema@.datamart_users_cycle_priority_rates IS 'datamart_users_cycle_priorities with the datamart, average times and datamart users per minute';
 
 CREATE TABLE @extschema@.datamart_users_cycle_profiles (
 	cycle_id bigint PRIMARY KEY REFERENCES @extschema@.datamart_users_cycles ON DELETE CASCADE,
@@ -115,14 +115,14 @@ CREATE TABLE @extschema@.datamart_users_cycle_profiles (
 	last_elapsed interval
 );
 
-COMMENT ON TABLE @extschema@.datamart_users_cycle_profiles IS 'History of datamart_users: how long refreshes took, and the course of a cycle';
+COMMENT ON TABLE @extschema@.datamart_users_cycle_profiles IS 'History of cycles: how long refreshes took, the course of the cycle, and its end';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.p50 IS 'time that half of the refreshes did not exceed; at most a quarter too high';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.bucket_upto IS 'histogram of refresh times: upper bounds of the buckets that are not empty';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.bucket_count IS 'histogram of refresh times: refreshes in each bucket';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.sample_width IS 'time that one element of samples stands for';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.samples IS 'datamart users done, one element after the other from the filling of the queue on';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.planned_alone IS 'datamart users processed with plans of their own, see datamart_users.custom_plan_actions';
-COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.idle_time IS 'time of all workers after the last refresh of each, until the last one of all was done; NULL if the cycle was stopped';
+COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.idle_time IS 'time of all workers between the last refresh of each and that of all; NULL if it was stopped';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.work_time IS 'time of all workers from the filling of the queue until then';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.last_worker IS 'the worker that was the last to be done';
 COMMENT ON COLUMN @extschema@.datamart_users_cycle_profiles.last_user_id IS 'the datamart user that it was at';
@@ -141,7 +141,7 @@ CREATE TABLE @extschema@.datamart_users_slowest (
 	PRIMARY KEY (cycle_id, position)
 );
 
-COMMENT ON TABLE @extschema@.datamart_users_slowest IS 'History of datamart_users: the datamart users that took longest in a cycle';
+COMMENT ON TABLE @extschema@.datamart_users_slowest IS 'History of cycles: the ten datamart users that took longest';
 COMMENT ON COLUMN @extschema@.datamart_users_slowest.position IS '1 is the slowest';
 COMMENT ON COLUMN @extschema@.datamart_users_slowest.users_table IS 'the datamart, as in datamart_users_cycles';
 

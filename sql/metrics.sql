@@ -117,7 +117,7 @@ CREATE VIEW @extschema@.datamart_users_metrics AS
 			AND many.priority = coalesce(s.priority, '')
 	WINDOW datamart AS (PARTITION BY s.period, s.users_table);
 
-COMMENT ON VIEW @extschema@.datamart_users_metrics IS 'Times, throughput, success rate and distribution of all ended cycles, by cycle, by day, by week and over all of the history, for each datamart, and there for each priority and for all priorities together';
+COMMENT ON VIEW @extschema@.datamart_users_metrics IS 'Figures of ended cycles by cycle, day, week and in total, for each datamart and each priority';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.period IS 'cycle, day, week (from Monday on), or all (of the history)';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.period_start IS 'start of the cycle, of the day or of the week, by the TimeZone of the session; NULL for all';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.cycle_id IS 'the cycle, where period is cycle';
@@ -126,10 +126,10 @@ COMMENT ON COLUMN @extschema@.datamart_users_metrics.priority IS 'NULL = all pri
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.cycles IS 'cycles with this priority in their queue; for all priorities: ended cycles';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.elapsed IS 'duration of the cycles, added up; of an aborted cycle until its counts were written down';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.total_time IS 'time that workers spent on these datamart users, added up';
-COMMENT ON COLUMN @extschema@.datamart_users_metrics.users_per_minute IS 'datamart users processed per minute: of the cycle, of the day or week so far, of the time from the first start in the history to the last end';
-COMMENT ON COLUMN @extschema@.datamart_users_metrics.users_per_minute_working IS 'datamart users processed per minute of elapsed: how fast cycles are while they run';
+COMMENT ON COLUMN @extschema@.datamart_users_metrics.users_per_minute IS 'processed per minute of the cycle, of the day or week so far, or from first start to last end';
+COMMENT ON COLUMN @extschema@.datamart_users_metrics.users_per_minute_working IS 'processed per minute of elapsed: how fast cycles are while they run';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.success_rate IS 'percent processed of those processed, failed or deferred; rounded down, so 100 means all';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.share IS 'percent of the found datamart users that have this priority';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.avg_time IS 'total_time per datamart user with an outcome';
 COMMENT ON COLUMN @extschema@.datamart_users_metrics.max_time IS 'time of the longest refresh';
-COMMENT ON COLUMN @extschema@.datamart_users_metrics.p50 IS 'time that half of the refreshes did not exceed; as p95 and p99 at most a quarter too high, over days too, for which histograms are added up';
+COMMENT ON COLUMN @extschema@.datamart_users_metrics.p50 IS 'time that half of the refreshes did not exceed; as p95 and p99 at most a quarter too high';

@@ -8,7 +8,7 @@ CREATE FUNCTION @extschema@.datamart_users_source_handler() RETURNS fdw_handler
 AS 'MODULE_PATHNAME', 'datamart_users_source_handler'
 LANGUAGE C STRICT;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_source_handler() IS 'of the foreign data wrapper datamart_users';
+COMMENT ON FUNCTION @extschema@.datamart_users_source_handler() IS 'handler of the foreign-data wrapper datamart_users, which is behind views';
 
 CREATE FOREIGN DATA WRAPPER datamart_users HANDLER @extschema@.datamart_users_source_handler;
 COMMENT ON FOREIGN DATA WRAPPER datamart_users IS 'rows for views of the extension datamart_users, which C code makes';
@@ -41,6 +41,13 @@ CREATE VIEW @extschema@.datamart_users_progress AS SELECT * FROM @extschema@.dat
 
 COMMENT ON VIEW @extschema@.datamart_users_progress IS 'The running cycles of this database, one for each datamart; empty when none runs';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.users_table IS 'the datamart: its users table, as it was named when the cycle began';
+COMMENT ON COLUMN @extschema@.datamart_users_progress.role_name IS 'role that the cycle runs as';
+COMMENT ON COLUMN @extschema@.datamart_users_progress.backlog IS 'modified datamart users when the cycle began';
+COMMENT ON COLUMN @extschema@.datamart_users_progress.found IS 'datamart users in its queue';
+COMMENT ON COLUMN @extschema@.datamart_users_progress.done IS 'how many of those have an outcome: the sum of the next four';
+COMMENT ON COLUMN @extschema@.datamart_users_progress.workers IS 'that it has started, the coordinator among them';
+COMMENT ON COLUMN @extschema@.datamart_users_progress.percent IS 'done of found';
+COMMENT ON COLUMN @extschema@.datamart_users_progress.time_left IS 'estimated';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.phase IS 'prioritising, working, or stopping';
 COMMENT ON COLUMN @extschema@.datamart_users_progress.users_per_second IS 'over the last ten seconds, or over all if nothing was done in them';
 
@@ -82,6 +89,9 @@ CREATE VIEW @extschema@.datamart_users_workers AS
 COMMENT ON VIEW @extschema@.datamart_users_workers IS 'The workers of the running cycles of this database';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.users_table IS 'the datamart: its users table, as it was named when the cycle began';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.worker IS '1 is the coordinator';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.state IS 'starting, idle, refreshing, recording a failure, or done; of worker 1 also the phase of the cycle';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.dimension_user_id IS 'whom it refreshes';
+COMMENT ON COLUMN @extschema@.datamart_users_workers.processed IS 'datamart users that it has refreshed in this cycle';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.since IS 'when the worker took on what it does';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.wait_event_type IS 'what it waits for, as in pg_stat_activity, and for whom that shows it';
 COMMENT ON COLUMN @extschema@.datamart_users_workers.wait_event IS 'the same in detail';
@@ -124,15 +134,15 @@ CREATE VIEW @extschema@.datamart_users_backlog AS
 		   overdue
 	  FROM @extschema@.datamart_users_backlog_source;
 
-COMMENT ON VIEW @extschema@.datamart_users_backlog IS 'The modified datamart users of the datamart of the current settings by priority; needs SELECT on the tables of the warehouse';
+COMMENT ON VIEW @extschema@.datamart_users_backlog IS 'How many datamart users wait, by priority, in the datamart of the current settings';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.users_table IS 'the datamart: its users table';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.waiting IS 'modified datamart users, those held by back-off too, but not those parked';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.share IS 'percent of all that wait';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.held IS 'how many of them no cycle takes yet, because their last refresh failed';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.held_until IS 'when the first of those is taken again';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.oldest_action_at IS 'of those that wait, the last action that is the longest ago';
-COMMENT ON COLUMN @extschema@.datamart_users_backlog.parked IS 'modified datamart users that are not waiting, because somebody has parked them: see datamart_users_parked';
-COMMENT ON COLUMN @extschema@.datamart_users_backlog.oldest_age IS 'for how long those have been flagged that a cycle could take, not held: the longest; one that no cycle has seen yet counts as just flagged';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.parked IS 'modified datamart users that somebody has parked, and that do not count as waiting';
+COMMENT ON COLUMN @extschema@.datamart_users_backlog.oldest_age IS 'how long the oldest that a cycle could take has been flagged, as far as cycles have seen';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.p50_age IS 'the same, half of them for no longer';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.p95_age IS 'the same, 95 % of them for no longer';
 COMMENT ON COLUMN @extschema@.datamart_users_backlog.objective IS 'how long they may wait by datamart_users.freshness_objective; NULL = it does not say';
@@ -150,4 +160,4 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'datamart_users_stale'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_stale(integer) IS 'the datamart users that have been modified the longest, since when, and what they wait for: the queue, their back-off, that for contention; after all of those the ones that are parked; NULL = all; needs SELECT on the tables of the warehouse';
+COMMENT ON FUNCTION @extschema@.datamart_users_stale(integer) IS 'the datamart users that have been modified the longest, since when, and what they wait for; NULL = all';

@@ -21,4 +21,4 @@ RETURNS text
 AS 'MODULE_PATHNAME', 'datamart_users_priority_query'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_priority_query(integer) IS 'the prioritisation query of a cycle, to EXPLAIN';
+COMMENT ON FUNCTION @extschema@.datamart_users_priority_query(integer) IS 'the prioritisation of a cycle as one statement, to read and to run';

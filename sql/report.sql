@@ -6,4 +6,4 @@ RETURNS text
 AS 'MODULE_PATHNAME', 'datamart_users_report'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_report(bigint) IS 'one cycle on one screen, by default the latest of the datamart of the current settings; bars in ASCII where the client has no block characters';
+COMMENT ON FUNCTION @extschema@.datamart_users_report(bigint) IS 'one cycle on one screen of text; NULL = the latest of the datamart of the current settings';

@@ -8,14 +8,14 @@ RETURNS boolean
 AS 'MODULE_PATHNAME', 'datamart_users_start_service'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_start_service(integer, interval) IS 'starts a service: it looks every poll who is modified, and refreshes the most relevant first; it goes on after the session ends; false if the datamart has one';
+COMMENT ON FUNCTION @extschema@.datamart_users_start_service(integer, interval) IS 'starts a service: looks every poll who is modified, and refreshes them; false if there is one';
 
 CREATE FUNCTION @extschema@.datamart_users_stop_service(timeout interval DEFAULT NULL)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'datamart_users_stop_service'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_stop_service(interval) IS 'ends the service of the datamart of the current settings when the datamart users at work are finished, and waits until its processes have gone; false if there is none, or if that has not happened within the timeout';
+COMMENT ON FUNCTION @extschema@.datamart_users_stop_service(interval) IS 'ends the service when those at work are finished; false if there is none, or after the timeout';
 
 CREATE FOREIGN TABLE @extschema@.datamart_users_service_source (
 	pid integer,

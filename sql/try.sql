@@ -14,4 +14,4 @@ CREATE FUNCTION @extschema@.datamart_users_try(
 AS 'MODULE_PATHNAME', 'datamart_users_try'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.datamart_users_try(bigint) IS 'a rehearsal: refreshes one datamart user, NULL = the first of the queue, as a cycle does, and rolls back; what stays: values of sequences, the server log, statistics, dead rows, what was done over connections of its own such as those of dblink';
+COMMENT ON FUNCTION @extschema@.datamart_users_try(bigint) IS 'a rehearsal: refreshes one datamart user as a cycle does, and rolls back; NULL = the first of the queue';

@@ -264,8 +264,10 @@ dmu_counts_store(const DmuCounts *counts)
 	last = list_runs(counts, relation, snapshot, runs, &nruns, &too_many);
 	choose_runs(counts, runs, nruns, too_many);
 	remove_chunks(counts, relation, snapshot, runs, nruns);
-	UnregisterSnapshot(snapshot);
+
+	/* The server wants whoever writes to hold one. */
 	insert_run(counts, relation, last + 1, runs, nruns);
+	UnregisterSnapshot(snapshot);
 
 	/* Until the end of the transaction nobody else is to write. */
 	relation_close(relation, NoLock);

@@ -27,8 +27,8 @@
 #include "executor/executor.h"
 #include "jit/jit.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
+#include "plan_facts.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -44,13 +44,6 @@ struct DmuPlan
 	bool		foreign;
 };
 
-/* What a walk over a plan finds. */
-typedef struct PlanFacts
-{
-	bool		unbounded;		/* a nested loop that reads a side again */
-	bool		foreign;
-} PlanFacts;
-
 static Query *
 analyze(const char *sql, ParamListInfo params)
 {
@@ -64,144 +57,6 @@ analyze(const char *sql, ParamListInfo params)
 	queries = pg_analyze_and_rewrite_fixedparams(linitial_node(RawStmt, pg_parse_query(sql)),
 												 sql, types, nparams, NULL);
 	return linitial_node(Query, queries);
-}
-
-/* True if the index is searched for a value of the outer side. */
-static bool
-uses_outer_value(List *index_quals)
-{
-	ListCell   *lc;
-
-	foreach(lc, index_quals)
-	{
-		OpExpr	   *qual = lfirst(lc);
-		Node	   *column;
-		Node	   *value;
-
-		if (!IsA(qual, OpExpr) || list_length(qual->args) != 2)
-			continue;
-		column = linitial(qual->args);
-		value = lsecond(qual->args);
-		while (IsA(value, RelabelType) || IsA(value, FuncExpr))
-		{
-			if (IsA(value, RelabelType))
-				value = (Node *) ((RelabelType *) value)->arg;
-			else if (list_length(((FuncExpr *) value)->args) == 1)
-				value = linitial(((FuncExpr *) value)->args);
-			else
-				break;
-		}
-
-		/* Of a later column it would read the whole index. */
-		if (IsA(column, Var) && ((Var *) column)->varattno == 1 &&
-			IsA(value, Param) && ((Param *) value)->paramkind == PARAM_EXEC)
-			return true;
-	}
-	return false;
-}
-
-static bool is_lookup(Plan *plan);
-
-static bool
-all_are_lookups(List *plans)
-{
-	ListCell   *lc;
-
-	foreach(lc, plans)
-	{
-		if (!is_lookup(lfirst(lc)))
-			return false;
-	}
-	return true;
-}
-
-/* True if running that node once more reads only what one outer row needs. */
-static bool
-is_lookup(Plan *plan)
-{
-	switch (nodeTag(plan))
-	{
-		case T_IndexScan:
-			return uses_outer_value(((IndexScan *) plan)->indexqual);
-		case T_IndexOnlyScan:
-			return uses_outer_value(((IndexOnlyScan *) plan)->indexqual);
-		case T_BitmapIndexScan:
-			return uses_outer_value(((BitmapIndexScan *) plan)->indexqual);
-		case T_BitmapAnd:
-			/* One that reads little is not enough: the others are read, too. */
-			return all_are_lookups(((BitmapAnd *) plan)->bitmapplans);
-		case T_BitmapOr:
-			return all_are_lookups(((BitmapOr *) plan)->bitmapplans);
-		case T_Append:
-			return all_are_lookups(((Append *) plan)->appendplans);
-		case T_MergeAppend:
-			return all_are_lookups(((MergeAppend *) plan)->mergeplans);
-		case T_SubqueryScan:
-			return is_lookup(((SubqueryScan *) plan)->subplan);
-		case T_Result:
-			return plan->lefttree == NULL || is_lookup(plan->lefttree);
-		case T_BitmapHeapScan:
-		case T_Memoize:
-		case T_Limit:
-		case T_Unique:
-		case T_Sort:
-		case T_IncrementalSort:
-		case T_Agg:
-		case T_Group:
-		case T_ProjectSet:
-			return is_lookup(plan->lefttree);
-		case T_NestLoop:
-			/* Its inner side is judged when the walk comes there. */
-			return is_lookup(plan->lefttree);
-		default:
-			return false;
-	}
-}
-
-static void look_at(Plan *plan, PlanFacts *facts);
-
-static void
-look_at_all(List *plans, PlanFacts *facts)
-{
-	ListCell   *lc;
-
-	foreach(lc, plans)
-		look_at(lfirst(lc), facts);
-}
-
-static void
-look_at(Plan *plan, PlanFacts *facts)
-{
-	check_stack_depth();
-	if (plan == NULL)
-		return;
-
-	switch (nodeTag(plan))
-	{
-		case T_NestLoop:
-			if (!is_lookup(plan->righttree))
-				facts->unbounded = true;
-			break;
-		case T_ForeignScan:
-			facts->foreign = true;
-			break;
-		case T_Append:
-			look_at_all(((Append *) plan)->appendplans, facts);
-			break;
-		case T_MergeAppend:
-			look_at_all(((MergeAppend *) plan)->mergeplans, facts);
-			break;
-		case T_SubqueryScan:
-			look_at(((SubqueryScan *) plan)->subplan, facts);
-			break;
-		case T_CustomScan:
-			look_at_all(((CustomScan *) plan)->custom_plans, facts);
-			break;
-		default:
-			break;
-	}
-	look_at(plan->lefttree, facts);
-	look_at(plan->righttree, facts);
 }
 
 /* What the planner may do. */
@@ -277,29 +132,19 @@ plan_query(const DmuPlan *plan, const Query *query, bool parallel,
 	return statement;
 }
 
-static PlanFacts
-facts_of(const PlannedStmt *statement)
-{
-	PlanFacts	facts = {false, false};
-
-	look_at(statement->planTree, &facts);
-	look_at_all(statement->subplans, &facts);
-	return facts;
-}
-
 /*
  * A statement that reads nothing over and over, in the place of one that may.
  * Where indexes alone make the difference it costs hardly more than what the
  * planner has found best.
  */
 static PlannedStmt *
-plan_bounded(const DmuPlan *plan, const Query *query, bool parallel)
+plan_bounded(const DmuPlan *plan, const Query *query, bool parallel, bool few)
 {
 	double		best = plan->statement->planTree->total_cost;
 	PlannedStmt *statement = plan_query(plan, query, parallel,
 										PLAN_WITH_INDEXES);
 
-	if (!facts_of(statement).unbounded &&
+	if (!dmu_plan_facts(statement, few).unbounded &&
 		statement->planTree->total_cost <= 2 * best)
 		return statement;
 	return plan_query(plan, query, parallel, PLAN_WITHOUT_NESTED_LOOPS);
@@ -335,7 +180,8 @@ dmu_plan_make(const char *sql, ParamListInfo params, int flags)
 	MemoryContext old_context = MemoryContextSwitchTo(context);
 	DmuPlan    *plan = palloc0(sizeof(DmuPlan));
 	Query	   *query;
-	PlanFacts	facts;
+	bool		few = (flags & DMU_PLAN_FEW) != 0;
+	DmuPlanFacts facts;
 
 	plan->context = context;
 	plan->sql = sql;
@@ -345,9 +191,9 @@ dmu_plan_make(const char *sql, ParamListInfo params, int flags)
 								 (flags & DMU_PLAN_LOOKUPS) != 0 ?
 								 PLAN_OF_LOOKUPS : PLAN_ANYTHING);
 	plan->cost = plan->statement->planTree->total_cost;
-	facts = facts_of(plan->statement);
+	facts = dmu_plan_facts(plan->statement, few);
 	if (facts.unbounded)
-		plan->statement = plan_bounded(plan, query, parallel);
+		plan->statement = plan_bounded(plan, query, parallel, few);
 	else if ((flags & DMU_PLAN_WHOLE_TABLE) != 0)
 		prefer_index_order(plan, query, parallel);
 	plan->foreign = facts.foreign;
@@ -368,47 +214,10 @@ dmu_plan_cost(const DmuPlan *plan)
 	return plan->cost;
 }
 
-/* How often an index is searched below for one outer row; -1: not only these. */
-static int
-count_lookups(Plan *plan)
-{
-	ListCell   *lc;
-	int			n = 0;
-
-	if (plan == NULL)
-		return -1;
-	switch (nodeTag(plan))
-	{
-		case T_IndexOnlyScan:
-			return is_lookup(plan) ? 1 : -1;
-		case T_Result:
-			return plan->lefttree == NULL ? 0 : -1;
-		case T_Append:
-			foreach(lc, ((Append *) plan)->appendplans)
-			{
-				int			lookups = count_lookups(lfirst(lc));
-
-				if (lookups < 0)
-					return -1;
-				n += lookups;
-			}
-			return n;
-		default:
-			return -1;
-	}
-}
-
 int
 dmu_plan_lookups(const DmuPlan *plan)
 {
-	Plan	   *node = plan->statement->planTree;
-
-	while (node != NULL && (IsA(node, Agg) || IsA(node, Sort)))
-		node = node->lefttree;
-	if (node == NULL || !IsA(node, NestLoop) ||
-		!IsA(node->lefttree, FunctionScan))
-		return -1;
-	return count_lookups(node->righttree);
+	return dmu_plan_facts_lookups(plan->statement);
 }
 
 double

@@ -25,6 +25,10 @@ typedef struct DmuPlan DmuPlan;
 								 * looked up in an index of the other,
 								 * whatever that is said to cost */
 
+#define DMU_PLAN_FEW 0x08		/* its ids are DMU_PLAN_FEW_MAX at most */
+
+#define DMU_PLAN_FEW_MAX 100
+
 /*
  * Plans one SELECT with the current role's rights; the planner knows the
  * values of the parameters that are constant.  Parsed, planned and run with the

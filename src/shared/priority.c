@@ -353,7 +353,8 @@ make_plan(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 		parts.thresholds[i] = add_param(params, PARAM_THRESHOLDS + i, INT4OID,
 										Int32GetDatum(dmu_activity_thresholds[i]));
 	return dmu_plan_make(dmu_priority_build(warehouse, &parts), params,
-						 backlog->nwaiting <= PARALLEL_MAX ? DMU_PLAN_PARALLEL : 0);
+						 (backlog->nwaiting <= PARALLEL_MAX ? DMU_PLAN_PARALLEL : 0) |
+						 (backlog->nwaiting <= DMU_PLAN_FEW_MAX ? DMU_PLAN_FEW : 0));
 }
 
 static bool

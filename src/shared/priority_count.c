@@ -28,9 +28,6 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-/* What is planned for fewer is not looked at twice. */
-#define FEW 100
-
 /* From so many on it may be better not to count all of them. */
 #define MANY 10000
 
@@ -250,13 +247,14 @@ plan_counting(const DmuWarehouse *warehouse, const DmuCounts *counts, int64 n)
 	ParamListInfo ids = makeParamList(1);
 	DmuPlan    *plan;
 	DmuPlan    *lookups;
+	int			few = n <= DMU_PLAN_FEW_MAX ? DMU_PLAN_FEW : 0;
 
 	set_param(ids, 0, INT8ARRAYOID, PointerGetDatum(wanted_ids(counts, n)));
 	if (knows_flagged(counts, n))
 		plan = make_plan(warehouse, DMU_COUNT_FLAGGED, NULL, DMU_PLAN_PARALLEL);
 	else
-		plan = make_plan(warehouse, DMU_COUNT_IDS, ids, DMU_PLAN_PARALLEL);
-	if (n < FEW || dmu_plan_lookups(plan) >= 0)
+		plan = make_plan(warehouse, DMU_COUNT_IDS, ids, DMU_PLAN_PARALLEL | few);
+	if (few != 0 || dmu_plan_lookups(plan) >= 0)
 		return plan;
 	lookups = plan_lookups(warehouse, ids, n, dmu_plan_cost(plan));
 	if (lookups != NULL)

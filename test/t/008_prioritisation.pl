@@ -282,6 +282,48 @@ SQL
 	cmp_ok(rows_read(@plans), '<=', FACTS + NODES * (FACTS + USERS), 'and it is not quadratic');
 }
 
+# Partitions that have no rows yet, as those of years to come, are read as a
+# whole because nothing is cheaper; of a few that wait that is no reason to read
+# the others, too.
+{
+	$node->safe_psql('postgres', 'CREATE DATABASE empty');
+	$node->safe_psql('empty', <<"SQL");
+CREATE SCHEMA dwh;
+CREATE TABLE dwh.dimension_users (dimension_user_id integer PRIMARY KEY, modified boolean);
+CREATE TABLE dwh.facts (action_dimension_id_user integer, action_at timestamp, what text) PARTITION BY RANGE (action_at);
+CREATE TABLE dwh.facts_old PARTITION OF dwh.facts FOR VALUES FROM (MINVALUE) TO ('2021-01-01');
+CREATE TABLE dwh.facts_new PARTITION OF dwh.facts FOR VALUES FROM ('2021-01-01') TO ('2100-01-01');
+CREATE TABLE dwh.facts_next PARTITION OF dwh.facts FOR VALUES FROM ('2100-01-01') TO ('2101-01-01');
+CREATE TABLE dwh.facts_rest PARTITION OF dwh.facts DEFAULT;
+CREATE INDEX ON dwh.facts (action_dimension_id_user, action_at);
+CREATE PROCEDURE dwh.update_datamart_user(p_id integer) LANGUAGE sql AS 'SELECT 1';
+INSERT INTO dwh.dimension_users SELECT n, n % 500 = 3 FROM generate_series(1, ${\USERS}) n;
+CREATE EXTENSION datamart_users;
+SQL
+	add_facts('empty', 'dwh.facts');
+	$node->safe_psql('empty', 'VACUUM ANALYZE');
+	foreach my $flagged ('dimension_user_id = 4', 'dimension_user_id IN (4, 502, 1002)')
+	{
+		$node->safe_psql('empty', "UPDATE dwh.dimension_users SET modified = ($flagged)");
+		foreach my $remembers ('can be remembered', 'cannot')
+		{
+			my $written = $remembers eq 'cannot' ? 'BEGIN; CREATE TEMPORARY TABLE written ();' : '';
+			my (undef, @plans) = plans_of('empty', <<"SQL");
+DELETE FROM datamart_users_counts;
+$written
+SELECT count(*) FROM datamart_users_queue(1000);
+SQL
+			my $facts = 0;
+
+			walk($_, sub {
+					$facts += $_[0]->{'Actual Rows'} * $_[0]->{'Actual Loops'} if ($_[0]->{'Relation Name'} // '') =~ /^facts/;
+				}) for @plans;
+			cmp_ok($facts, '<=', 3 * (FACTS / USERS + 1), "$flagged waits, what is counted $remembers: of the facts $facts are read");
+			cmp_ok($facts, '>', 0, 'and that was seen');
+		}
+	}
+}
+
 # Nothing is compiled for it, however much it is expected to cost.
 {
 	my ($database, @warehouse) = make_warehouse('plain', 1);

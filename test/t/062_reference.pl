@@ -40,6 +40,15 @@ UNION ALL
 SELECT proname FROM pg_proc WHERE proname LIKE 'datamart\_users\_%' AND obj_description(oid, 'pg_proc') !~ '^[a-z]'
 SQL
 
+# What stands in one line of a terminal is read.
+is($node->safe_psql('w', <<'SQL'), '', 'comments on objects and columns are short');
+SELECT objoid::regclass::text, objsubid, description FROM pg_description
+WHERE classoid = 'pg_class'::regclass AND objoid::regclass::text LIKE 'datamart\_users\_%' AND length(description) > 105
+UNION ALL
+SELECT objoid::regproc::text, objsubid, description FROM pg_description
+WHERE classoid = 'pg_proc'::regclass AND objoid::regproc::text LIKE 'datamart\_users\_%' AND length(description) > 105
+SQL
+
 # A setting that there is not is refused.
 for my $setting ('max_wokers', 'max_workers_', 'Maxworkers')
 {

@@ -258,8 +258,8 @@ sub same
 	my %count;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	$count{$_}++ for split /\n/, $got;
-	$count{$_}-- for split /\n/, $expected;
+	$count{$_}++ for grep { length } split /\n/, $got;
+	$count{$_}-- for grep { length } split /\n/, $expected;
 	is(join("\n", map { ($count{$_} > 0 ? 'too much: ' : 'lacks: ') . $_ } grep { $count{$_} } sort keys %count), '', $what);
 	return;
 }
@@ -324,6 +324,8 @@ check_sane($node, 'meanwhile', 'meanwhile');
 # One that has to write while the update is not committed waits for it.
 install_older();
 begin_cycle('held');
+my $kept = $node->background_psql('late', on_error_stop => 0);
+$kept->query_safe('SELECT count(*) FROM datamart_users_queue()');
 install_newer();
 my $dba = $node->background_psql('held');
 $dba->query_safe($_) for 'BEGIN', 'ALTER EXTENSION datamart_users UPDATE';
@@ -333,6 +335,12 @@ $dba->query_safe('COMMIT');
 $dba->quit;
 is($node->safe_psql('held', 'SELECT status, processed, failed FROM datamart_users_wait_cycle(2)'), 'completed|3|0', 'it ends well');
 check_sane($node, 'held', 'held');
+
+# A session that has kept the library of 0.9 has not what the script asks for.
+$kept->query('ALTER EXTENSION datamart_users UPDATE');
+like($kept->{stderr}, qr/could not find function "datamart_users_try" in file/, 'no update in a session from before');
+is($node->safe_psql('late', q(SELECT extversion FROM pg_extension WHERE extname = 'datamart_users')), '0.9', 'nothing has happened');
+$kept->quit;
 
 # Workers that start later load the new library, which does not take the objects.
 install_older();
@@ -405,7 +413,7 @@ same($dba->query_safe(q(SELECT extversion FROM pg_extension WHERE extname = 'dat
 $dba->quit;
 same(objects_of('old'), $objects_before, 'everything is as before');
 same(contents_of('old'), $before, 'and nothing lost');
-copy_database('old', $_) for qw(owned taken);
+copy_database('old', $_) for qw(owned taken dumped);
 
 $node->safe_psql('postgres', 'CREATE DATABASE fresh');
 $node->safe_psql('fresh', "$defaults CREATE EXTENSION datamart_users");
@@ -428,14 +436,26 @@ is($node->safe_psql('old', 'SELECT status, processed FROM datamart_users_run_cyc
 check_sane($node, 'old', 'updated');
 
 #
-# Dumped and restored.
+# Dumped and restored: updated, and by way of a dump in the place of an update.
 #
-my $file = $node->basedir . '/dump.sql';
-$before = contents_of('old');
-$node->command_ok([ $node->installed_command('pg_dump'), '-d', $node->connstr('old'), '-f', $file ], 'dumped');
-$node->safe_psql('postgres', 'CREATE DATABASE restored');
-$node->command_ok([ $node->installed_command('psql'), '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $file ], 'restored');
+sub dump_and_restore
+{
+	my ($from, $to) = @_;
+	my $file = $node->basedir . "/$from.sql";
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$node->command_ok([ $node->installed_command('pg_dump'), '-d', $node->connstr($from), '-f', $file ], "$from: dumped");
+	$node->safe_psql('postgres', "CREATE DATABASE $to");
+	$node->command_ok([ $node->installed_command('psql'), '-Xqo', '/dev/null', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($to), '-f', $file ], "$from: restored");
+	return;
+}
+
+dump_and_restore('old', 'restored');
 same(objects_of('restored'), $granted, 'a dump of the updated one brings the same');
+same(contents_of('restored') =~ s/^seen\|.*\n//mgr, contents_of('old') =~ s/^seen\|.*\n//mgr, 'with what it remembers');
+dump_and_restore('dumped', 'migrated');
+same(objects_of('migrated'), $granted, 'so does one of 0.9');
+same(contents_of('migrated'), $before =~ s/^(?:seen|attempts)\|.*\n//mgr, 'with what 0.9 has dumped');
 is($node->safe_psql('restored', 'SELECT status FROM datamart_users_run_cycle()'), 'completed', 'a cycle runs there');
 
 #

@@ -1,5 +1,5 @@
-# doc/img/report.svg is what test/picture.sh draws of the report that it has in
-# its description, and whatever a report says stays text.
+# The README: its first five minutes run as they stand; and doc/img/report.svg is
+# what test/picture.sh draws of the report that it has in its description.
 
 use strict;
 use warnings;
@@ -7,13 +7,60 @@ use warnings;
 use Cwd qw(abs_path);
 use Encode qw(decode_utf8);
 use FindBin;
+use lib "$FindBin::Bin/../perl";
+
+use DatamartUsersTest;
 use IPC::Run;
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $source = abs_path("$FindBin::Bin/../..");
 my $folder = PostgreSQL::Test::Utils::tempdir();
+my $readme = slurp_file("$source/README.md");
 
+#
+# From CREATE EXTENSION to the report.
+#
+my ($minutes) = $readme =~ /^## Five minutes to the first cycle\n(.*?)^## /ms;
+my @blocks = $minutes =~ /^```sql\n(.*?)^```$/gms;
+my ($create) = grep { /CREATE EXTENSION/ } @blocks;
+my ($grants) = grep { /^GRANT/m } @blocks;
+my ($go) = grep { /FROM datamart_users_check/ } @blocks;
+my ($service) = grep { /SELECT datamart_users_start_service/ } @blocks;
+
+my $node = new_node('readme');
+$node->safe_psql('postgres', 'CREATE DATABASE warehouse; CREATE ROLE etl LOGIN');
+$node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('warehouse'),
+		'-v', 'users=60', '-v', 'facts=1500', '-f', "$source/test/fixtures/warehouse.sql" ], 'a warehouse');
+
+# What these statements print and say, in a session of that role.
+sub answer_of
+{
+	my ($role, $statements) = @_;
+	my ($stdout, $stderr) = ('', '');
+
+	IPC::Run::run([ $node->installed_command('psql'), '-XAtq', '-v', 'ON_ERROR_STOP=1', '-U', $role, '-d', $node->connstr('warehouse') ],
+		'<', \$statements, '>', \$stdout, '2>', \$stderr, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	is($stderr =~ s/^NOTICE: .*\n//mgr, '', "run as $role: " . (split /\n/, $statements)[0]);
+	return $stdout;
+}
+
+my $owner = $node->safe_psql('postgres', 'SELECT current_user');
+answer_of($owner, $create);
+answer_of($owner, $grants);
+# "the role also needs those that the procedure uses"
+answer_of($owner, 'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA dwh TO etl');
+my $answer = answer_of('etl', $go);
+unlike($answer, qr/^[^|\n]*\|error\|/m, 'the doctor finds no error');
+like($answer, qr/^Cycle 1: completed after /m, 'the report is that of the first cycle');
+is($node->safe_psql('warehouse', 'SELECT count(*) FROM dwh.dimension_users WHERE modified'), '0', 'everybody is refreshed');
+is(answer_of('etl', $service), "t\nt\n", 'a service starts and ends');
+$node->stop;
+
+#
+# The picture.
+#
 sub draw
 {
 	my ($report) = @_;
@@ -47,7 +94,7 @@ sub fault
 	return @open ? "open: @open" : '';
 }
 
-like(slurp_file("$source/README.md"), qr/\]\(doc\/img\/report\.svg\)/, 'the README shows it');
+like($readme, qr/\]\(doc\/img\/report\.svg\)/, 'the README shows it');
 
 my $picture = slurp_file("$source/doc/img/report.svg");
 my ($report) = $picture =~ /<desc id="desc">\n(.*?)<\/desc>/s;
