@@ -71,8 +71,8 @@ keep_ids(const DmuWarehouse *warehouse, const DmuBacklog *backlog,
 }
 
 uint32
-dmu_fill_look(const DmuRequest *request, MemoryContext context, DmuLook *look,
-			  DmuQueueEntry **entries)
+dmu_fill_look(const DmuRequest *request, int32 max_users, int lock_wait,
+			  MemoryContext context, DmuLook *look, DmuQueueEntry **entries)
 {
 	Filling		filling = {.capacity = 1024};
 	DmuWarehouse *warehouse;
@@ -81,6 +81,8 @@ dmu_fill_look(const DmuRequest *request, MemoryContext context, DmuLook *look,
 	dmu_transaction_begin();
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	MemoryContextSwitchTo(context);
+	if (lock_wait > 0)
+		dmu_transaction_limit_locks(lock_wait);
 
 	warehouse = dmu_warehouse_resolve_again(request->users);
 	dmu_warehouse_lock(warehouse);
@@ -88,7 +90,8 @@ dmu_fill_look(const DmuRequest *request, MemoryContext context, DmuLook *look,
 	look->at = GetCurrentTimestamp();
 	dmu_priority_look(warehouse, filling.failures, filling.nfailures, &backlog);
 	look->backlog = backlog.total;
-	look->max_users = dmu_settings_max_users(request->max_users, backlog.total);
+	look->waiting = backlog.nwaiting;
+	look->max_users = dmu_settings_max_users(max_users, backlog.total);
 
 	filling.entries = palloc(filling.capacity * sizeof(DmuQueueEntry));
 	dmu_priority_run(warehouse, &backlog, look->max_users, add_to_queue,
@@ -107,8 +110,9 @@ void
 dmu_fill_queue(DmuControl *control, MemoryContext context, DmuLook *look)
 {
 	DmuQueueEntry *entries;
-	uint32		nentries = dmu_fill_look(&control->request, context, look,
-										 &entries);
+	uint32		nentries = dmu_fill_look(&control->request,
+										 control->request.max_users, 0,
+										 context, look, &entries);
 
 	control->backlog = look->backlog;
 	control->max_users = look->max_users;

@@ -16,6 +16,7 @@ typedef struct DmuLook
 {
 	TimestampTz at;
 	int64		backlog;		/* how many that are */
+	int64		waiting;		/* of these, neither held nor parked */
 	int32		max_users;		/* what the limit came to */
 	int64	   *ids;			/* palloc'd, in no order */
 	int			nids;
@@ -24,11 +25,14 @@ typedef struct DmuLook
 } DmuLook;
 
 /*
- * Who is to be refreshed, in order, as far as the limit of the request goes;
- * palloc'd in "context", as are the ids in "look".  Returns how many.  No
- * transaction may be open.  Raises whatever the prioritisation raises.
+ * Who is to be refreshed, in order, as far as "max_users" goes, or the settings
+ * with DMU_USERS_BY_SETTINGS; palloc'd in "context", as are the ids in "look".
+ * Returns how many.  Waits for no lock longer than lock_timeout, and, unless that
+ * is 0, "lock_wait" milliseconds.  No transaction may be open.  Raises whatever
+ * the prioritisation raises.
  */
-extern uint32 dmu_fill_look(const DmuRequest *request, MemoryContext context,
+extern uint32 dmu_fill_look(const DmuRequest *request, int32 max_users,
+							int lock_wait, MemoryContext context,
 							DmuLook *look, DmuQueueEntry **entries);
 
 /*

@@ -191,6 +191,17 @@ dmu_flag_prepare(const DmuWarehouse *warehouse)
 	return flag;
 }
 
+void
+dmu_flag_free(DmuFlag *flag)
+{
+	SPI_freeplan(flag->look);
+	SPI_freeplan(flag->lock);
+	SPI_freeplan(flag->clear);
+	if (flag->clear_returning != NULL)
+		SPI_freeplan(flag->clear_returning);
+	pfree(flag);
+}
+
 bool
 dmu_flag_is_set(DmuFlag *flag, int64 dimension_user_id)
 {

@@ -29,8 +29,9 @@ typedef struct DmuFlagUpdate
 	bool		plain;			/* no trigger, rule or view has a say */
 } DmuFlagUpdate;
 
-/* For the life of the process; "warehouse" must live as long. */
+/* Until it is freed; "warehouse" must live as long. */
 extern DmuFlag *dmu_flag_prepare(const DmuWarehouse *warehouse);
+extern void dmu_flag_free(DmuFlag *flag);
 
 extern bool dmu_flag_is_set(DmuFlag *flag, int64 dimension_user_id);
 

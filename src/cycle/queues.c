@@ -61,7 +61,9 @@ struct DmuQueues
 	uint32		nput_off;
 	uint32		put_off_capacity;
 	int32		taken[DMU_NPRIORITIES]; /* settled in this cycle */
+	int64		taken_since;	/* settled since somebody asked for that */
 	uint32		at_work;		/* claimed, and not settled */
+	int64		behind;			/* wait, and are not in the present queue */
 
 	/* What of the present queue nobody had claimed when it was last filtered. */
 	uint32		left_from;
@@ -156,6 +158,7 @@ settle_entry(DmuQueues *queues, DmuQueueEntry *entry)
 	else
 		settle_over(queues, entry);
 	queues->taken[entry->priority]++;
+	queues->taken_since++;
 	entry->turn = DMU_TURN_SETTLED;
 	return true;
 }
@@ -313,18 +316,20 @@ dmu_queues_current(DmuQueues *queues)
 
 bool
 dmu_queues_is_same(DmuQueues *queues, const DmuQueueEntry *entries,
-				   uint32 nentries)
+				   uint32 nentries, int64 behind)
 {
 	DmuQueue   *queue = dmu_queues_current(queues);
+	int64		left = (int64) queues->left_to - queues->left_from;
 
-	if (queue == NULL)
+	if (queue == NULL || left == 0)
 		return nentries == 0;
 
 	/*
 	 * Some may have been claimed since; but who was claimed before, and is
 	 * flagged again, is to come once more.
 	 */
-	if ((int64) queues->left_to - queues->left_from != nentries)
+	if (behind > 0 ? left > nentries || 2 * left < queue->nentries :
+		left != nentries)
 		return false;
 	for (uint32 i = queues->left_from; i < queues->left_to; i++, entries++)
 	{
@@ -336,16 +341,18 @@ dmu_queues_is_same(DmuQueues *queues, const DmuQueueEntry *entries,
 			entry->has_failure != entries->has_failure)
 			return false;
 	}
+	queues->behind = behind + nentries - left;
 	return true;
 }
 
 void
 dmu_queues_publish(DmuQueues *queues, const DmuQueueEntry *entries,
-				   uint32 nentries)
+				   uint32 nentries, int64 behind)
 {
 	QueueKept  *kept;
 
 	Assert(dmu_queues_current(queues) == NULL);
+	queues->behind = behind;
 	if (nentries == 0)
 	{
 		dmu_queue_publish(queues->control, DSM_HANDLE_INVALID);
@@ -381,6 +388,22 @@ uint32
 dmu_queues_at_work(DmuQueues *queues)
 {
 	return queues->at_work;
+}
+
+uint32
+dmu_queues_left_out(DmuQueues *queues)
+{
+	return queues->at_work + queues->nput_off +
+		(uint32) hash_get_num_entries(queues->sitting_out);
+}
+
+int64
+dmu_queues_take_taken(DmuQueues *queues)
+{
+	int64		taken = queues->taken_since;
+
+	queues->taken_since = 0;
+	return taken;
 }
 
 DmuQueueEntry *
@@ -426,6 +449,20 @@ count_left(const DmuQueueEntry *entry, uint32 *sizes)
 		sizes[dmu_estimate_size(entry->actions)]++;
 }
 
+/*
+ * Those who are not in the queue are no more relevant than its last one, so most
+ * of them have no more actions.
+ */
+static void
+count_behind(DmuQueues *queues, uint32 *sizes)
+{
+	DmuQueue   *queue = dmu_queues_current(queues);
+
+	if (queue != NULL && queue->nentries > 0)
+		sizes[dmu_estimate_size(queue->entries[queue->nentries - 1].actions)] +=
+			(uint32) queues->behind;
+}
+
 void
 dmu_queues_count(DmuQueues *queues)
 {
@@ -454,6 +491,7 @@ dmu_queues_count(DmuQueues *queues)
 			count_left(&queue->entries[i], sizes);
 		}
 	}
+	count_behind(queues, sizes);
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{
 		control->found_by_priority[p] = found[p];
@@ -469,5 +507,6 @@ dmu_queues_end_cycle(DmuQueues *queues)
 	for (uint32 i = 0; i < queues->nput_off; i++)
 		sit_out(queues, queues->put_off[i].dimension_user_id);
 	queues->nput_off = 0;
+	queues->behind = 0;
 	memset(queues->taken, 0, sizeof(queues->taken));
 }

@@ -37,13 +37,17 @@ extern void dmu_queues_lose(DmuQueues *queues, int64 dimension_user_id);
 extern uint32 dmu_queues_filter(DmuQueues *queues, DmuQueueEntry *entries,
 								uint32 nentries, bool close);
 
-/* True if these are the ones that the queue still has, in the same order. */
+/*
+ * True if these are the ones that the queue still has, in the same order.  Where
+ * "behind" of them others wait, it may end earlier, if it still has half of what
+ * it had.
+ */
 extern bool dmu_queues_is_same(DmuQueues *queues, const DmuQueueEntry *entries,
-							   uint32 nentries);
+							   uint32 nentries, int64 behind);
 
 /* Makes a queue of them, for everybody; the one before must be closed. */
 extern void dmu_queues_publish(DmuQueues *queues, const DmuQueueEntry *entries,
-							   uint32 nentries);
+							   uint32 nentries, int64 behind);
 
 /* Nobody claims from the queue any more. */
 extern void dmu_queues_close(DmuQueues *queues);
@@ -54,6 +58,12 @@ extern DmuQueue *dmu_queues_current(DmuQueues *queues);
 /* How many wait in it; and how many are claimed and not settled. */
 extern uint32 dmu_queues_waiting(DmuQueues *queues);
 extern uint32 dmu_queues_at_work(DmuQueues *queues);
+
+/* How many dmu_queues_filter() takes out, or more. */
+extern uint32 dmu_queues_left_out(DmuQueues *queues);
+
+/* How many were settled since this was asked before. */
+extern int64 dmu_queues_take_taken(DmuQueues *queues);
 
 /* Those that are put off, to be worked on when nobody else works. */
 extern DmuQueueEntry *dmu_queues_put_off(DmuQueues *queues, uint32 *nentries);

@@ -156,6 +156,15 @@ dmu_refresh_prepare(const DmuWarehouse *warehouse)
 }
 
 void
+dmu_refresh_free(DmuRefresher *refresher)
+{
+	dmu_flag_free(refresher->flag);
+	SPI_freeplan(refresher->call);
+	MemoryContextDelete(refresher->context);
+	pfree(refresher);
+}
+
+void
 dmu_refresh_rehearse(DmuRefresher *refresher)
 {
 	refresher->rehearsal = true;

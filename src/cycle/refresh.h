@@ -30,10 +30,11 @@ typedef enum DmuStage
 } DmuStage;
 
 /*
- * Prepares the statements, for the life of the process.  Needs a transaction.
+ * Prepares the statements, until they are freed.  Needs a transaction.
  * "warehouse" must live as long.
  */
 extern DmuRefresher *dmu_refresh_prepare(const DmuWarehouse *warehouse);
+extern void dmu_refresh_free(DmuRefresher *refresher);
 
 /*
  * From here on nothing is committed: every refresh goes as far as its commit,

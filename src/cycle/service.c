@@ -56,6 +56,16 @@
 /* How often it looks whether it is in the way of somebody, milliseconds. */
 #define DMU_GIVE_WAY 1000
 
+/* How long a look waits for a lock, milliseconds. */
+#define DMU_LOOK_LOCK_WAIT 1000
+
+/*
+ * A look queues what is taken until so many looks later, and no fewer than this
+ * many datamart users: the rest only has to be put in order when its turn comes.
+ */
+#define DMU_LOOKS_AHEAD 4
+#define DMU_LOOK_MIN 1000
+
 typedef struct Service
 {
 	DmuControl *control;
@@ -67,6 +77,10 @@ typedef struct Service
 	DmuStaff   *staff;
 	DmuWorker  *worker;			/* this process; NULL until it is needed */
 	TimestampTz next_look;
+	TimestampTz earliest_look;	/* even if the queue is empty before that */
+	int64		behind;			/* who waits, and is not in the queue */
+	int32		max_users;		/* that the next look is to queue */
+	bool		blocked;		/* the last look met somebody's locks */
 	TimestampTz gave_way;		/* the last time it could have */
 	uint64		stored;			/* see renew.h */
 	bool		renew;			/* settings have changed */
@@ -108,12 +122,52 @@ begin_cycle(Service *s, TimestampTz looked_at)
 	DmuControl *control = s->control;
 
 	control->backlog = s->look.backlog;
-	control->max_users = s->look.max_users;
+	control->max_users = control->request.max_users;
 	dmu_begin_cycle(control, looked_at, s->context);
 	s->in_cycle = true;
 	s->quiet_since = 0;
 	s->closing_since = 0;
 	pg_atomic_fetch_add_u64(&control->service.cycles, 1);
+}
+
+/*
+ * Inside PG_CATCH(): if it was somebody else's locks the next look will do, and
+ * all others are raised.  As long as that lasts the log has it once.
+ */
+static void
+let_pass(Service *s)
+{
+	DmuError   *error = MemoryContextAlloc(s->context, sizeof(DmuError));
+
+	dmu_error_catch(error, s->context);
+	if (dmu_queue_phase(s->control) == DMU_PHASE_CREATED ||
+		(error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE &&
+		 error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED &&
+		 error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE))
+		dmu_error_raise(error);
+	if (!s->blocked)
+		ereport(LOG,
+				(errmsg("%s: could not look who waits, and will look again: %s",
+						dmu_log_cycle(), error->message),
+				 DMU_LOG_ALONE));
+	s->blocked = true;
+}
+
+/* False if it is to look again. */
+static bool
+try_to_begin_cycle(Service *s, TimestampTz looked_at)
+{
+	PG_TRY();
+	{
+		begin_cycle(s, looked_at);
+	}
+	PG_CATCH();
+	{
+		let_pass(s);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(s->context);
+	return s->in_cycle;
 }
 
 /* Who the look has found is in the queue afterwards. */
@@ -124,14 +178,16 @@ fill_queue(Service *s, DmuQueueEntry *entries, uint32 nentries)
 	TimestampTz looked_at = s->look.at;
 	uint32		left = dmu_queues_filter(s->queues, entries, nentries, false);
 
-	if (s->in_cycle ? !dmu_queues_is_same(s->queues, entries, left) : left > 0)
+	s->behind = s->look.waiting - nentries;
+	if (s->in_cycle ?
+		!dmu_queues_is_same(s->queues, entries, left, s->behind) : left > 0)
 	{
 		bool		begins = !s->in_cycle;
 
-		if (begins)
-			begin_cycle(s, looked_at);
+		if (begins && !try_to_begin_cycle(s, looked_at))
+			return;
 		left = dmu_queues_filter(s->queues, entries, left, true);
-		dmu_queues_publish(s->queues, entries, left);
+		dmu_queues_publish(s->queues, entries, left, s->behind);
 		if (begins)
 		{
 			control->queued_at = GetCurrentTimestamp();
@@ -147,48 +203,57 @@ fill_queue(Service *s, DmuQueueEntry *entries, uint32 nentries)
 	}
 }
 
-/* Somebody else's locks: the next look will do. */
-static bool
-may_pass(const DmuError *error)
-{
-	return error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-}
-
-/* False if it is to look again; an error that stays is raised. */
+/*
+ * False if it is to look again; an error that stays is raised.  The first look is
+ * that of whoever starts the service, and waits as he would.
+ */
 static bool
 ask_warehouse(Service *s, MemoryContext context, DmuLook *found,
 			  DmuQueueEntry **entries, uint32 *nentries)
 {
 	DmuControl *control = s->control;
-	DmuError   *error = MemoryContextAlloc(context, sizeof(DmuError));
+	int			lock_wait = dmu_queue_phase(control) == DMU_PHASE_CREATED ?
+	0 : DMU_LOOK_LOCK_WAIT;
 	volatile bool asked = false;
 
 	PG_TRY();
 	{
 		dmu_transaction_begin();
+		if (lock_wait > 0)
+			dmu_transaction_limit_locks(lock_wait);
 		dmu_allowed_check(control);
 		s->renew = dmu_renew_is_due(&s->stored) || s->renew;
 		dmu_transaction_commit(s->context);
 
 		dmu_queues_settle(s->queues);
-		*nentries = dmu_fill_look(&control->request, context, found, entries);
+		*nentries = dmu_fill_look(&control->request,
+								  s->max_users + dmu_queues_left_out(s->queues),
+								  lock_wait, context, found, entries);
 		asked = true;
 	}
 	PG_CATCH();
 	{
-		dmu_error_catch(error, s->context);
-		if (dmu_queue_phase(control) == DMU_PHASE_CREATED || !may_pass(error))
-			dmu_error_raise(error);
-		ereport(LOG,
-				(errmsg("%s: could not look who waits, and will look again: %s",
-						dmu_log_cycle(), error->message),
-				 DMU_LOG_ALONE));
+		let_pass(s);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(s->context);
+	if (asked)
+		s->blocked = false;
 	return asked;
+}
+
+/*
+ * As many as will be taken until some looks later.  Where that was too few the
+ * queue was empty before this one, and the next ones are longer.
+ */
+static void
+plan_next_look(Service *s)
+{
+	int64		taken = dmu_queues_take_taken(s->queues) * DMU_LOOKS_AHEAD;
+
+	taken = Max(taken, s->max_users / 2);
+	s->max_users = (int32) Min(Max(taken, DMU_LOOK_MIN),
+							   s->control->request.max_users);
 }
 
 static void
@@ -222,7 +287,9 @@ look(Service *s)
 
 	/* A look that takes long must leave time for the rest. */
 	took = Max(GetCurrentTimestamp() - start, 0);
-	s->next_look = start + Max(control->request.poll * 1000, 2 * took);
+	s->earliest_look = start + 2 * took;
+	s->next_look = Max(start + control->request.poll * 1000, s->earliest_look);
+	plan_next_look(s);
 	pg_atomic_write_u64(&control->service.look_usec, (uint64) took);
 	pg_atomic_write_u64(&control->service.looked_at, (uint64) start);
 	pg_atomic_fetch_add_u64(&control->service.looks, 1);
@@ -305,6 +372,15 @@ tend_cycle(Service *s)
 		end_cycle(s);
 }
 
+/* The queue is about to be empty, and others wait. */
+static void
+hasten_look(Service *s)
+{
+	if (s->behind > 0 && s->next_look > s->earliest_look &&
+		dmu_queues_waiting(s->queues) <= (uint32) s->max_users / DMU_LOOKS_AHEAD)
+		s->next_look = s->earliest_look;
+}
+
 static void
 see_to_workers(Service *s)
 {
@@ -377,6 +453,7 @@ go_round(Service *s)
 	int64		longest = Max(s->control->request.poll * 1000, 60 * USECS_PER_SEC);
 
 	s->busy = false;
+	MemoryContextSwitchTo(s->context);
 	dmu_staff_reap(s->staff, s->queues);
 	give_way(s);
 	if (dmu_queue_stop(s->control) != DMU_STOP_NONE)
@@ -384,6 +461,9 @@ go_round(Service *s)
 
 	if (dmu_renew_is_reloaded() || s->renew)
 		renew(s);
+
+	if (s->in_cycle)
+		hasten_look(s);
 
 	/* The clock may have been set back. */
 	if (s->closing_since == 0 &&
@@ -407,6 +487,7 @@ begin_service(Service *s)
 {
 	DmuControl *control = s->control;
 
+	s->max_users = DMU_LOOK_MIN;
 	s->queues = dmu_queues_create(control);
 	s->staff = dmu_staff_create(control, s->handle);
 	dmu_begin_enter(control, s->handle, s->context);

@@ -41,11 +41,7 @@
 #include "warehouse.h"
 #include "timers.h"
 
-/*
- * How long a worker of a service rests before it gives back its slot,
- * milliseconds; and the last one that stays.
- */
-#define DMU_REST 60000
+/* The worker of a service that stays, however long there is nothing to do. */
 #define DMU_LAST_TO_REST (DMU_COORDINATOR + 1)
 
 /* How often a worker of a service looks at its memory, milliseconds. */
@@ -62,7 +58,8 @@ struct DmuWorker
 	int64		announced;		/* the cycle, of a service */
 	TimestampTz weighed_at;		/* its memory; the same */
 	MemoryContext context;		/* reset after each of them */
-	DmuWarehouse *warehouse;
+	MemoryContext warehouse_context;
+	DmuWarehouse *warehouse;	/* in that */
 	DmuRefresher *refresher;
 	DmuError	error;			/* of the last datamart user */
 };
@@ -394,9 +391,11 @@ prepare_run(DmuWorker *run)
 		return false;
 	}
 	dmu_settings_apply_worker_settings();
-	old_context = MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
-															  "datamart_users warehouse",
-															  ALLOCSET_SMALL_SIZES));
+	if (run->refresher != NULL)
+		dmu_refresh_free(run->refresher);
+	run->refresher = NULL;
+	MemoryContextReset(run->warehouse_context);
+	old_context = MemoryContextSwitchTo(run->warehouse_context);
 	run->warehouse = dmu_warehouse_resolve_again(run->control->request.users);
 	MemoryContextSwitchTo(old_context);
 	run->refresher = dmu_refresh_prepare(run->warehouse);
@@ -424,6 +423,9 @@ dmu_worker_begin(DmuControl *control, int number)
 	run->context = AllocSetContextCreate(TopMemoryContext,
 										 "datamart_users worker",
 										 ALLOCSET_DEFAULT_SIZES);
+	run->warehouse_context = AllocSetContextCreate(TopMemoryContext,
+												   "datamart_users warehouse",
+												   ALLOCSET_SMALL_SIZES);
 	users_table = control->request.users;
 	if ((run->queue != NULL || control->request.poll > 0) && !prepare_run(run))
 		return NULL;
@@ -554,6 +556,13 @@ dmu_worker_second_turn(DmuWorker *run)
 	end_turns(run, old_context);
 }
 
+/* True if it gives back its slot when it has rested for long. */
+static bool
+may_leave(const DmuWorker *run)
+{
+	return run->number > DMU_LAST_TO_REST && dmu_worker_idle_timeout > 0;
+}
+
 /*
  * Holds nothing that anybody could wait for, and tells what it has counted.  An
  * idle process of the background takes no part in catching up on invalidations
@@ -564,6 +573,7 @@ rest(DmuWorker *run, bool begins)
 {
 	if (begins)
 	{
+		dmu_queue_call_coordinator(run->control);
 		if (run->control->follows_crash)
 			dmu_suspects_forget(run->control->request.users, run->number);
 		dmu_owner_unprotect();
@@ -575,8 +585,8 @@ rest(DmuWorker *run, bool begins)
 		ProcessCatchupInterrupt();
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
-					 (run->number > DMU_LAST_TO_REST ? WL_TIMEOUT : 0),
-					 DMU_REST, PG_WAIT_EXTENSION);
+					 (may_leave(run) ? WL_TIMEOUT : 0),
+					 dmu_worker_idle_timeout, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 }
 
@@ -650,16 +660,24 @@ serve(DmuWorker *run)
 		if (entry != NULL)
 		{
 			rests_since = 0;
+			if (dmu_queue_runs_low(queue, entry))
+				dmu_queue_call_coordinator(run->control);
 			announce(run);
 			take_turn(run, entry, probe);
 			if (has_grown(run))
 				break;
 			continue;
 		}
-		if (rests_since != 0 && run->number > DMU_LAST_TO_REST &&
+		if (rests_since != 0 && may_leave(run) &&
 			TimestampDifferenceExceeds(rests_since, GetCurrentTimestamp(),
-									   DMU_REST))
+									   dmu_worker_idle_timeout))
+		{
+			ereport(LOG,
+					(errmsg("%s: gives back its process, because it had nothing to do for %d ms",
+							dmu_log_worker(run->number), dmu_worker_idle_timeout),
+					 DMU_LOG_ALONE));
 			break;
+		}
 		rest(run, rests_since == 0);
 		if (rests_since == 0)
 			rests_since = GetCurrentTimestamp();

@@ -49,8 +49,7 @@ extern void dmu_worker_end(DmuWorker *worker);
 
 /*
  * The coordinator of a service, after its settings have changed: prepares anew.
- * What it had prepared stays until the process ends.  False if it cannot take
- * part any more.
+ * False if it cannot take part any more.
  */
 extern bool dmu_worker_renew(DmuWorker *run);
 

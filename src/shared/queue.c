@@ -427,6 +427,21 @@ wake_process(const DmuControlHead *head, int pid)
 		(void) kill(pid, SIGINT);
 }
 
+bool
+dmu_queue_runs_low(const DmuQueue *queue, const DmuQueueEntry *entry)
+{
+	return entry - queue->entries == queue->nentries - queue->nentries / 4;
+}
+
+void
+dmu_queue_call_coordinator(DmuControl *control)
+{
+	PGPROC	   *proc = BackendPidGetProc(control->head.coordinator_pid);
+
+	if (proc != NULL)
+		SetLatch(&proc->procLatch);
+}
+
 void
 dmu_queue_nudge(DmuControl *control)
 {

@@ -348,6 +348,12 @@ extern void dmu_queue_claimed(DmuQueue *queue, uint32 *head, uint32 *tail);
 /* Nobody claims from it any more; and how many were claimed. */
 extern void dmu_queue_close(DmuQueue *queue, uint32 *head, uint32 *tail);
 
+/* True for one entry of those that are claimed from the head: a quarter is left. */
+extern bool dmu_queue_runs_low(const DmuQueue *queue, const DmuQueueEntry *entry);
+
+/* Wakes the coordinator of a service, for it to look whether more is to be done. */
+extern void dmu_queue_call_coordinator(DmuControl *control);
+
 /* Wakes the processes of a service, without a cancel. */
 extern void dmu_queue_nudge(DmuControl *control);
 

@@ -53,6 +53,7 @@ int			dmu_retry_delay_max = 24 * 60 * 60;
 int			dmu_progress_interval = 5000;
 int			dmu_log_every_users = 100;
 int			dmu_history_retention = 30 * 24 * 60 * 60;
+int			dmu_worker_idle_timeout = 60 * 1000;
 int			dmu_worker_memory_limit = 512 * 1024;
 bool		dmu_error_on_failure = false;
 bool		dmu_failure_texts = true;
@@ -130,6 +131,10 @@ static const IntSetting int_settings[] = {
 		"Sets the age from which on finished cycles leave the history.",
 		"0 keeps all of them.",
 	&dmu_history_retention, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S},
+	{PREFIX "worker_idle_timeout",
+		"Sets how long a worker of a service may have nothing to do before it gives back its process.",
+		"One of them always stays; 0 means that all do.",
+	&dmu_worker_idle_timeout, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS},
 	{PREFIX "worker_memory_limit",
 		"Sets the memory beyond which a service puts another process in the place of a worker.",
 		"Between two datamart users, one worker at a time; 0 means no limit.",

@@ -36,6 +36,7 @@ extern int	dmu_retry_delay;	/* seconds */
 extern int	dmu_retry_delay_max;	/* seconds */
 extern int	dmu_progress_interval;	/* milliseconds, 0 = no NOTICE */
 extern int	dmu_log_every_users;	/* datamart users per worker, 0 = none */
+extern int	dmu_worker_idle_timeout;	/* milliseconds, 0 = none */
 extern int	dmu_worker_memory_limit;	/* kilobytes, 0 = none */
 extern int	dmu_history_retention;	/* seconds, 0 = keep all */
 extern bool dmu_error_on_failure;	/* an error after a cycle with failures */

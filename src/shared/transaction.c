@@ -62,6 +62,18 @@ waits_end(XactEvent event, void *arg)
 }
 
 void
+dmu_transaction_limit_locks(int wait)
+{
+	char		value[16];
+
+	if (LockTimeout > 0 && LockTimeout <= wait)
+		return;
+	snprintf(value, sizeof(value), "%d", wait);
+	(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+void
 dmu_transaction_limit_waits(void)
 {
 	static bool registered = false;
@@ -70,10 +82,7 @@ dmu_transaction_limit_waits(void)
 		RegisterXactCallback(waits_end, NULL);
 	registered = true;
 	dmu_cancel_keep();
-	if (LockTimeout == 0 || LockTimeout > DMU_LOCK_WAIT)
-		(void) set_config_option("lock_timeout", CppAsString2(DMU_LOCK_WAIT),
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-								 true, 0, false);
+	dmu_transaction_limit_locks(DMU_LOCK_WAIT);
 }
 
 void

@@ -34,6 +34,12 @@ extern void dmu_transaction_be_durable(const char *wanted);
 #define DMU_LOCK_WAIT 10000
 
 /*
+ * Until the end of the transaction no lock is waited for longer than that,
+ * milliseconds; the session may have asked for less.
+ */
+extern void dmu_transaction_limit_locks(int wait);
+
+/*
  * Has the open transaction wait no longer than that for a lock, then 55P03, and
  * keeps cancels for after it; see cancel.h.
  */

@@ -337,7 +337,7 @@ my %hostile = (
 
 # These decide how fast a cycle is, how far it goes, in what order and how loudly.
 my %harmless = map { ("datamart_users.$_" => 1) } qw(
-  max_users_per_cycle max_workers worker_memory_limit custom_plan_actions catchup_threshold catchup_max_users cycle_time_limit recency_days
+  max_users_per_cycle max_workers worker_idle_timeout worker_memory_limit custom_plan_actions catchup_threshold catchup_max_users cycle_time_limit recency_days
   activity_thresholds progress_interval log_every_users error_on_failure freshness_objective);
 
 # Is not a USERSET one.
