@@ -170,7 +170,7 @@ try_to_begin_cycle(Service *s, TimestampTz looked_at)
 	return s->in_cycle;
 }
 
-/* Who the look has found is in the queue afterwards. */
+/* Who the look has found is in the queue afterwards, unless it is to look again. */
 static void
 fill_queue(Service *s, DmuQueueEntry *entries, uint32 nentries)
 {
@@ -196,6 +196,7 @@ fill_queue(Service *s, DmuQueueEntry *entries, uint32 nentries)
 			dmu_queue_set_phase(control, DMU_PHASE_WORKING);
 		}
 	}
+	s->blocked = false;
 	if (s->in_cycle)
 	{
 		dmu_queues_count(s->queues);
@@ -237,8 +238,6 @@ ask_warehouse(Service *s, MemoryContext context, DmuLook *found,
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(s->context);
-	if (asked)
-		s->blocked = false;
 	return asked;
 }
 
