@@ -33,7 +33,7 @@ while [[ $# -gt 0 ]]; do
 	shift
 done
 if [[ $use_valgrind = yes && ${#chosen[@]} -eq 0 ]]; then
-	chosen=(setup cycle errors try report views park compare metrics 001_basic)
+	chosen=(setup cycle errors try report views compare metrics 001_basic)
 fi
 
 prepare_machine perl libipc-run-perl bison flex valgrind libc6-dbg

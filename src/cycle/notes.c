@@ -231,7 +231,8 @@ find_fresh(DmuControl *control, Fresh *fresh, bool all)
 		fresh->ids = palloc_extended(Max(fresh->n, 1) * sizeof(int64),
 									 MCXT_ALLOC_HUGE);
 		fresh->positions = NULL;
-		memcpy(fresh->ids, notes.gathered, fresh->n * sizeof(int64));
+		if (fresh->n > 0)
+			memcpy(fresh->ids, notes.gathered, fresh->n * sizeof(int64));
 		return;
 	}
 	queue = dmu_queue_open(control);

@@ -173,6 +173,30 @@ read_histogram(const DmuProfile *profile, int priority, int64 longest)
 }
 
 /*
+ * Who waits for a service may be in another priority than when its counts were
+ * saved before, or nobody may be left.
+ */
+static void
+forget_priorities(const DmuOwnerScope *scope, int64 cycle_id,
+				  const int32 *found_by_priority)
+{
+	Datum		names[DMU_NPRIORITIES];
+	int			n = 0;
+
+	for (int p = 0; p < DMU_NPRIORITIES; p++)
+	{
+		if (found_by_priority[p] == 0)
+			names[n++] = CStringGetTextDatum(dmu_priority_name((DmuPriority) p));
+	}
+	dmu_owner_run(scope,
+				  "DELETE FROM %s.datamart_users_cycle_priorities"
+				  " WHERE cycle_id = $1 AND priority = ANY ($2)",
+				  SPI_OK_DELETE,
+				  DMU_PARAMS(dmu_param_int8(cycle_id),
+							 dmu_param_array(TEXTOID, names, n)));
+}
+
+/*
  * What came of each priority that had any datamart users.  Without a profile,
  * while the workers still write theirs, there are no percentiles.
  */
@@ -181,6 +205,7 @@ save_priorities(const DmuOwnerScope *scope, int64 cycle_id,
 				const int32 *found_by_priority, const DmuTally *by_priority,
 				const DmuProfile *profile)
 {
+	forget_priorities(scope, cycle_id, found_by_priority);
 	for (int p = 0; p < DMU_NPRIORITIES; p++)
 	{
 		const DmuTally *tally = &by_priority[p];
@@ -197,7 +222,8 @@ save_priorities(const DmuOwnerScope *scope, int64 cycle_id,
 					  "   total_time, max_time, p50, p95, p99, bucket_upto, bucket_count)"
 					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 					  " ON CONFLICT (cycle_id, priority) DO UPDATE"
-					  "   SET processed = excluded.processed, failed = excluded.failed,"
+					  "   SET found = excluded.found,"
+					  "       processed = excluded.processed, failed = excluded.failed,"
 					  "       skipped = excluded.skipped, deferred = excluded.deferred,"
 					  "       total_time = excluded.total_time, max_time = excluded.max_time,"
 					  "       p50 = excluded.p50, p95 = excluded.p95, p99 = excluded.p99,"

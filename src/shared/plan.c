@@ -170,6 +170,21 @@ prefer_index_order(DmuPlan *plan, const Query *query, bool parallel)
 	plan->cost = cost;
 }
 
+/*
+ * In the place of a statement that reads a whole table for some of its rows,
+ * one that searches an index, if it costs hardly more.  The planner reckons
+ * with pages that are not in memory.
+ */
+static void
+prefer_search(DmuPlan *plan, const Query *query, bool parallel)
+{
+	PlannedStmt *statement = plan_query(plan, query, parallel,
+										PLAN_WITH_INDEXES);
+
+	if (statement->planTree->total_cost <= 1.25 * plan->cost)
+		plan->statement = statement;
+}
+
 DmuPlan    *
 dmu_plan_make(const char *sql, ParamListInfo params, int flags)
 {
@@ -194,6 +209,8 @@ dmu_plan_make(const char *sql, ParamListInfo params, int flags)
 	facts = dmu_plan_facts(plan->statement, few);
 	if (facts.unbounded)
 		plan->statement = plan_bounded(plan, query, parallel, few);
+	else if ((flags & DMU_PLAN_SEARCH) != 0)
+		prefer_search(plan, query, parallel);
 	else if ((flags & DMU_PLAN_WHOLE_TABLE) != 0)
 		prefer_index_order(plan, query, parallel);
 	plan->foreign = facts.foreign;

@@ -26,6 +26,8 @@ typedef struct DmuPlan DmuPlan;
 								 * whatever that is said to cost */
 
 #define DMU_PLAN_FEW 0x08		/* its ids are DMU_PLAN_FEW_MAX at most */
+#define DMU_PLAN_SEARCH 0x10	/* it reads those rows of a table that an
+								 * index may be on */
 
 #define DMU_PLAN_FEW_MAX 100
 

@@ -257,7 +257,7 @@ read_flags(const DmuWarehouse *warehouse, DmuBacklog *backlog)
 								  warehouse->users_key.quoted, version,
 								  warehouse->users_name,
 								  warehouse->users_flag.quoted),
-						 NULL, DMU_PLAN_PARALLEL);
+						 NULL, DMU_PLAN_PARALLEL | DMU_PLAN_SEARCH);
 	if (receiver.counts != NULL)
 	{
 		/* What is as large as it will be need not be copied. */

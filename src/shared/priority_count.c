@@ -15,6 +15,9 @@
  */
 #include "priority_count.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
@@ -26,6 +29,7 @@
 #include "utils/date.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /* From so many on it may be better not to count all of them. */
@@ -376,6 +380,40 @@ plan_looking(const DmuWarehouse *warehouse, int recency_class)
 					 params, DMU_PLAN_PARALLEL);
 }
 
+/* As VACUUM and ANALYZE have left it; -1 if neither has been. */
+static double
+rows_of(Oid relation)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	double		rows = -1;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+		ReleaseSysCache(tuple);
+	}
+	return rows;
+}
+
+/*
+ * True if it is cheaper to look for recent facts first than to count all who
+ * are WANTED, "n", at once.  As many of those who are found should be WANTED as
+ * of all datamart users; each costs a search of every partition, and where
+ * these would cost more, all would be counted after all.
+ */
+static bool
+is_worth_looking(const DmuWarehouse *warehouse, const DmuPlan *looking,
+				 const DmuPlan *counting, int64 n)
+{
+	double		users = Max(rows_of(warehouse->users), n);
+	double		found = dmu_plan_rows(looking) * n / users;
+	List	   *partitions = find_all_inheritors(warehouse->facts, NoLock, NULL);
+	double		searches = found * list_length(partitions) * random_page_cost;
+
+	list_free(partitions);
+	return Max(dmu_plan_cost(looking) * WORTH_LOOKING, searches) < dmu_plan_cost(counting);
+}
+
 /*
  * Counts those who have facts of that class, or everybody who may have some;
  * of more recent classes all are counted.
@@ -394,7 +432,7 @@ count_class(const DmuWarehouse *warehouse, DmuCounts *counts,
 	if (n >= MANY)
 	{
 		looking = plan_looking(warehouse, recency_class);
-		if (dmu_plan_cost(looking) * WORTH_LOOKING > dmu_plan_cost(counting))
+		if (!is_worth_looking(warehouse, looking, counting, n))
 			dmu_plan_free(looking);
 		else
 		{

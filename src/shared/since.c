@@ -94,7 +94,7 @@ read_column(const DmuWarehouse *warehouse, SinceReceiver *receiver)
 										warehouse->users_key.quoted, since,
 										since, since, warehouse->users_name,
 										warehouse->users_flag.quoted),
-							   NULL, DMU_PLAN_PARALLEL), &receiver->pub);
+							   NULL, DMU_PLAN_PARALLEL | DMU_PLAN_SEARCH), &receiver->pub);
 	if (push_snapshot)
 		PopActiveSnapshot();
 }
