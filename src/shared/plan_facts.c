@@ -205,9 +205,8 @@ dmu_plan_facts(const PlannedStmt *statement, bool few)
 
 /* How often an index is searched below for one outer row; -1: not only these. */
 static int
-count_lookups(Plan *plan)
+count_lookups(const Walk *walk, Plan *plan)
 {
-	static const Walk walk = {NULL, false};
 	ListCell   *lc;
 	int			n = 0;
 
@@ -216,13 +215,13 @@ count_lookups(Plan *plan)
 	switch (nodeTag(plan))
 	{
 		case T_IndexOnlyScan:
-			return is_lookup(&walk, plan) ? 1 : -1;
+			return is_lookup(walk, plan) ? 1 : -1;
 		case T_Result:
 			return plan->lefttree == NULL ? 0 : -1;
 		case T_Append:
 			foreach(lc, ((Append *) plan)->appendplans)
 			{
-				int			lookups = count_lookups(lfirst(lc));
+				int			lookups = count_lookups(walk, lfirst(lc));
 
 				if (lookups < 0)
 					return -1;
@@ -237,6 +236,7 @@ count_lookups(Plan *plan)
 int
 dmu_plan_facts_lookups(const PlannedStmt *statement)
 {
+	const Walk	walk = {statement, false};
 	Plan	   *node = statement->planTree;
 
 	while (node != NULL && (IsA(node, Agg) || IsA(node, Sort)))
@@ -244,5 +244,5 @@ dmu_plan_facts_lookups(const PlannedStmt *statement)
 	if (node == NULL || !IsA(node, NestLoop) ||
 		!IsA(node->lefttree, FunctionScan))
 		return -1;
-	return count_lookups(node->righttree);
+	return count_lookups(&walk, node->righttree);
 }
