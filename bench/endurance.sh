@@ -100,7 +100,7 @@ sample() {
 }
 
 watch_service() {
-	local so_far=0 next=0 last
+	local so_far=0 next=$((refreshes / samples)) last idle_since=
 	while ((so_far < refreshes)); do
 		last=$so_far
 		so_far=$(done_so_far)
@@ -129,7 +129,7 @@ show_table() {
 			printf "| after refreshes | %d | %d | %d | last by middle |\n| --- | --- | --- | --- | --- |\n", v[1, 1], v[middle, 1], v[NR, 1]
 			for (i = 2; i <= 6; i++)
 				printf "| %s | %d | %d | %d | %s |\n", name[i], v[1, i], v[middle, i], v[NR, i],
-					i < 6 && v[middle, i] > 0 ? sprintf("%.2f", v[NR, i] / v[middle, i]) : ""
+					(i < 6 && v[middle, i] > 0 ? sprintf("%.2f", v[NR, i] / v[middle, i]) : "")
 		}' "$results/endurance.tsv"
 }
 

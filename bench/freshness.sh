@@ -243,7 +243,7 @@ show_table() {
 		awk -F '\t' -v ways="$ways" '
 			function rank(share, n) { n = int(count[w] * share); return n < count[w] * share ? n + 1 : n }
 			function shown(ms) { return (ms >= first[w] ? ">" : "") sprintf("%.0f", ms) }
-			function ratio(ms, base) { return base > 0 ? sprintf("%.1f", ms / base) : "" }
+			function ratio(ms, base) { return base > 0 ? (ms >= first[w] ? ">" : "") sprintf("%.1f", ms / base) : "" }
 			NR == FNR { kept[$1] = $2 " / " $3; next }
 			{ ms[$1, ++count[$1]] = $2; first[$1] += 0 }
 			$3 == "missing" { if (!missing[$1]++) first[$1] = $2 }
