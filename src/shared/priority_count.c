@@ -33,7 +33,7 @@
 #include "utils/timestamp.h"
 
 /* From so many on it may be better not to count all of them. */
-#define MANY 10000
+#define MANY 300
 
 /* Memory of a hash table for each of those to be counted, bytes. */
 #define HASH_ENTRY 160
@@ -45,7 +45,7 @@
  * Looking for recent facts has to be that many times cheaper than to count at
  * once, because it may have been in vain.
  */
-#define WORTH_LOOKING 4
+#define WORTH_LOOKING 8
 
 /* While nobody is in order, two of DMU_COUNT_CLASSES tell who is meant. */
 #define WANTED 0x01				/* to be counted now */
@@ -409,9 +409,14 @@ is_worth_looking(const DmuWarehouse *warehouse, const DmuPlan *looking,
 	double		found = dmu_plan_rows(looking) * n / users;
 	List	   *partitions = find_all_inheritors(warehouse->facts, NoLock, NULL);
 	double		searches = found * list_length(partitions) * random_page_cost;
+	double		cost = dmu_plan_cost(counting);
+	int			lookups = dmu_plan_lookups(counting);
 
+	/* Of searches the planner expects to find too much. */
+	if (lookups >= 0)
+		cost = Min(cost, (double) n * lookups);
 	list_free(partitions);
-	return Max(dmu_plan_cost(looking) * WORTH_LOOKING, searches) < dmu_plan_cost(counting);
+	return Max(dmu_plan_cost(looking) * WORTH_LOOKING, searches) < cost;
 }
 
 /*

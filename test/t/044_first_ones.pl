@@ -68,7 +68,8 @@ CREATE INDEX ON dwh.facts (action_dimension_id_user, action_at);
 CREATE INDEX ON dwh.facts (action_at);
 INSERT INTO dwh.facts
 SELECT u, CURRENT_DATE - (u * 7919 % 10007) / 5 - n * 11, repeat('x', 200)
-  FROM generate_series(1, $users) AS u, generate_series(0, u % 12) AS n;
+  FROM generate_series(1, $users) AS u, generate_series(0, u % 12) AS n
+ ORDER BY 2;
 INSERT INTO dwh.facts SELECT 77, CURRENT_DATE + 400, 'later';
 INSERT INTO dwh.facts SELECT NULL, CURRENT_DATE FROM generate_series(1, 50);
 INSERT INTO dwh.facts SELECT 2 * $users, CURRENT_DATE FROM generate_series(1, 50);
