@@ -33,7 +33,7 @@
 #include "utils/timestamp.h"
 
 /* From so many on it may be better not to count all of them. */
-#define MANY 300
+#define MANY 10000
 
 /* Memory of a hash table for each of those to be counted, bytes. */
 #define HASH_ENTRY 160
