@@ -66,6 +66,9 @@
 #define DMU_LOOKS_AHEAD 4
 #define DMU_LOOK_MIN 1000
 
+/* Of so many looks the time that they take is averaged. */
+#define DMU_LOOKS_AVERAGED 8
+
 typedef struct Service
 {
 	DmuControl *control;
@@ -78,6 +81,7 @@ typedef struct Service
 	DmuWorker  *worker;			/* this process; NULL until it is needed */
 	TimestampTz next_look;
 	TimestampTz earliest_look;	/* even if the queue is empty before that */
+	int64		usual_look;		/* what looks take, microseconds, averaged */
 	int64		behind;			/* who waits, and is not in the queue */
 	int32		max_users;		/* that the next look is to queue */
 	bool		blocked;		/* the last look met somebody's locks */
@@ -284,9 +288,14 @@ look(Service *s)
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(false);
 
-	/* A look that takes long must leave time for the rest. */
+	/*
+	 * Looks leave as much time for the rest as they take, on average: after a
+	 * single one that took long, those who came meanwhile must not wait as
+	 * long again.
+	 */
 	took = Max(GetCurrentTimestamp() - start, 0);
-	s->earliest_look = start + 2 * took;
+	s->usual_look += (took - s->usual_look) / DMU_LOOKS_AVERAGED;
+	s->earliest_look = start + took + s->usual_look;
 	s->next_look = Max(start + control->request.poll * 1000, s->earliest_look);
 	plan_next_look(s);
 	pg_atomic_write_u64(&control->service.look_usec, (uint64) took);

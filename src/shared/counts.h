@@ -83,6 +83,12 @@ extern bool dmu_counts_fingerprint(const DmuWarehouse *warehouse,
  */
 extern DmuCounts *dmu_counts_begin(const DmuWarehouse *warehouse);
 
+/*
+ * Puts the list in order of the ids; of who is there more than once only one
+ * entry stays, of which nothing can be remembered.
+ */
+extern void dmu_counts_sort(DmuCounts *counts);
+
 /* The entry of an id, or NULL. */
 extern DmuCount *dmu_counts_find(const DmuCounts *counts, int64 dimension_user_id);
 

@@ -274,7 +274,7 @@ read_flags(const DmuWarehouse *warehouse, DmuBacklog *backlog)
 	backlog->counts = receiver.counts;
 	if (backlog->counts != NULL)
 	{
-		dmu_known_sort(backlog->counts);
+		dmu_counts_sort(backlog->counts);
 		receiver.capacity = Max(backlog->counts->n, 1);
 		receiver.array = palloc_extended(array_size(receiver.capacity),
 										 MCXT_ALLOC_HUGE);

@@ -24,15 +24,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-#define ST_SORT sort_counts
-#define ST_ELEMENT_TYPE DmuCount
-#define ST_COMPARE(a, b) \
-	((a)->dimension_user_id < (b)->dimension_user_id ? -1 : \
-	 (a)->dimension_user_id > (b)->dimension_user_id)
-#define ST_SCOPE static
-#define ST_DEFINE
-#include "lib/sort_template.h"
-
 /* What the order depends on, as the type of the column has it. */
 typedef struct Order
 {
@@ -41,24 +32,6 @@ typedef struct Order
 	int64		first_shown;	/* what is earlier is shown as -infinity */
 	int64		first_hidden;	/* from here on as infinity */
 } Order;
-
-void
-dmu_known_sort(DmuCounts *counts)
-{
-	int64		n = 0;
-
-	sort_counts(counts->list, counts->n);
-	for (int64 i = 0; i < counts->n; i++)
-	{
-		if (n > 0 && counts->list[n - 1].dimension_user_id ==
-			counts->list[i].dimension_user_id)
-			counts->list[n - 1].xmin = InvalidTransactionId;
-		else
-			counts->list[n++] = counts->list[i];
-	}
-	counts->unique = n == counts->n;
-	counts->n = n;
-}
 
 static void
 prepare_order(Order *order, Oid type)

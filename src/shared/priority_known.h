@@ -12,12 +12,6 @@
 #include "priority.h"
 
 /*
- * Puts the list in order of the ids; of who is there more than once only one
- * entry stays, of which nothing can be remembered.
- */
-extern void dmu_known_sort(DmuCounts *counts);
-
-/*
  * Does what dmu_priority_run() does, when dmu_count_facts() has counted; runs no SQL.  The
  * rows are exactly those of its query, in the same order.
  */

@@ -123,6 +123,32 @@ SQL
 }
 
 #
+# Ids of any size, in rows that lie in any order
+#
+my @ids = (
+	'-9223372036854775808', '-9223372036854775807', '9223372036854775806', '9223372036854775807',
+	(map { my $power = $_; map { ("(1::bigint << $power) + $_", "-(1::bigint << $power) + $_") } (-1, 0, 1) } (3, 10, 11, 12, 21, 22, 23, 31, 32, 33, 43, 44, 45, 54, 55, 61, 62)));
+
+$node->safe_psql('postgres', 'CREATE DATABASE ids');
+add_warehouse($node, 'ids', 1);
+$node->safe_psql('ids', 'TRUNCATE dwh.facts, dwh.dimension_users; ALTER TABLE dwh.facts ALTER action_dimension_id_user TYPE bigint; ALTER TABLE dwh.dimension_users ALTER dimension_user_id TYPE bigint');
+$node->safe_psql('ids', 'CREATE TABLE ids (name text, id bigint)');
+$node->safe_psql('ids', q{INSERT INTO ids SELECT DISTINCT 'of any size', id FROM unnest(ARRAY[} . join(', ', map { /^-?\d+$/ ? "'$_'::bigint" : $_ } @ids) . ']) AS u (id)');
+$node->safe_psql('ids', q(INSERT INTO ids SELECT 'next to each other', i FROM generate_series(5000000000, 5000000200) i));
+$node->safe_psql('ids', q(INSERT INTO ids SELECT 'close to each other', i FROM generate_series(-300, 300) i WHERE i % 7 IN (2, 3)));
+foreach my $name ('of any size', 'next to each other', 'close to each other')
+{
+	foreach my $order ('id', 'id DESC', 'md5(id::text)', 'abs(id / 2)', 'id % 20')
+	{
+		$node->safe_psql('ids', "TRUNCATE dwh.facts, dwh.dimension_users; INSERT INTO dwh.dimension_users SELECT id FROM ids WHERE name = '$name' ORDER BY $order; INSERT INTO dwh.facts SELECT id, CURRENT_DATE FROM ids, generate_series(1, abs(id % 3)::integer) WHERE name = '$name'");
+		my $users = $node->safe_psql('ids', 'SELECT count(*) FROM dwh.dimension_users');
+		is_exact('ids', "ids $name by $order, look $_") for 1, 2;
+		$node->safe_psql('ids', $poison);
+		is(query('ids', $poisoned), "$users|0", "ids $name by $order: all was remembered");
+	}
+}
+
+#
 # What must not be used
 #
 $node->safe_psql('postgres', 'CREATE DATABASE w');
