@@ -33,6 +33,7 @@
 #	GROWTH			list of queue lengths ("1000 5000 20000")
 #	CASES			list of cases of tuning (all of them)
 #	SHARED_BUFFERS	of the server (512MB)
+#	SETTINGS		more settings of it, with a semicolon between two of them
 #	RESULTS			folder for the results (a new one in /tmp)
 #
 # PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config selects another major.
@@ -64,6 +65,7 @@ done
 	read -r -a fractions <<<"${FRACTIONS:-1 10 100}"
 	read -r -a cases <<<"${CASES:-}"
 	read -r -a growth <<<"${GROWTH:-1000 5000 20000}"
+	IFS=';' read -r -a settings <<<"${SETTINGS:-}"
 }
 database=warehouse
 show_only=no
@@ -132,7 +134,7 @@ if [[ $show_only = no ]]; then
 	rm -f "$results/load.tsv"
 	# Nothing of the server's own may come between two measurements.
 	start_server "shared_buffers = $shared_buffers" 'max_wal_size = 8GB' 'checkpoint_timeout = 1h' \
-		'autovacuum = off' 'max_worker_processes = 24'
+		'autovacuum = off' 'max_worker_processes = 24' "${settings[@]}"
 	build_warehouse "$database" "$users" "$facts"
 	sql "$database" -c '
 		CREATE TABLE bench_counts AS
