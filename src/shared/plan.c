@@ -28,6 +28,8 @@
 #include "jit/jit.h"
 #include "miscadmin.h"
 #include "nodes/plannodes.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
 #include "plan_facts.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -153,18 +155,21 @@ plan_bounded(const DmuPlan *plan, const Query *query, bool parallel, bool few)
 /*
  * In the place of a statement that aggregates a whole table: one that reads
  * nothing but indexes, which are a fraction of the table and in the order of
- * the groups.  The planner charges each page of them as a random one, and so
- * twice what they cost, and groups that it expects to be few make it prefer a
- * hash table.
+ * the groups.  The planner charges each page of them as a random one, which by
+ * its usual costs is twice what they take, and groups that it expects to be
+ * few make it prefer a hash table.
  */
 static void
 prefer_index_order(DmuPlan *plan, const Query *query, bool parallel)
 {
 	PlannedStmt *statement = plan_query(plan, query, parallel,
 										PLAN_IN_INDEX_ORDER);
-	double		cost = statement->planTree->total_cost / 2;
+	double		random = seq_page_cost > 0 ? random_page_cost / seq_page_cost : 1;
+	double		cost = statement->planTree->total_cost;
 
-	if (cost > plan->cost)
+	if (random > 1)
+		cost /= 1 + (random - 1) / (DEFAULT_RANDOM_PAGE_COST - 1);
+	if (cost > plan->cost || !dmu_plan_facts(statement, false).index_only)
 		return;
 	plan->statement = statement;
 	plan->cost = cost;

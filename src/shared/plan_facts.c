@@ -172,6 +172,15 @@ look_at(const Walk *walk, Plan *plan, DmuPlanFacts *facts)
 			break;
 		case T_ForeignScan:
 			facts->foreign = true;
+			facts->index_only = false;
+			break;
+		case T_SeqScan:
+		case T_SampleScan:
+		case T_IndexScan:
+		case T_BitmapHeapScan:
+		case T_TidScan:
+		case T_TidRangeScan:
+			facts->index_only = false;
 			break;
 		case T_Append:
 			look_at_all(walk, ((Append *) plan)->appendplans, facts);
@@ -183,6 +192,7 @@ look_at(const Walk *walk, Plan *plan, DmuPlanFacts *facts)
 			look_at(walk, ((SubqueryScan *) plan)->subplan, facts);
 			break;
 		case T_CustomScan:
+			facts->index_only = false;
 			look_at_all(walk, ((CustomScan *) plan)->custom_plans, facts);
 			break;
 		default:
@@ -196,7 +206,7 @@ DmuPlanFacts
 dmu_plan_facts(const PlannedStmt *statement, bool few)
 {
 	const Walk	walk = {statement, few};
-	DmuPlanFacts facts = {false, false};
+	DmuPlanFacts facts = {.index_only = true};
 
 	look_at(&walk, statement->planTree, &facts);
 	look_at_all(&walk, statement->subplans, &facts);

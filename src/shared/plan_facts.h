@@ -16,6 +16,7 @@ typedef struct DmuPlanFacts
 {
 	bool		unbounded;		/* a nested loop reads a side again */
 	bool		foreign;		/* a foreign table is read */
+	bool		index_only;		/* no table is read, but indexes alone */
 } DmuPlanFacts;
 
 /*

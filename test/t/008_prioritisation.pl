@@ -324,6 +324,38 @@ SQL
 	}
 }
 
+# An index that has not all that is counted is no way to read all the facts,
+# however little a random page is said to cost.
+{
+	my ($database, $facts) = make_warehouse('partitioned', 0);
+
+	$node->safe_psql($database, "CREATE INDEX ON $facts (action_dimension_id_user)");
+	$node->safe_psql($database, <<"SQL");
+INSERT INTO $facts
+SELECT (n * 7919) % ${\USERS} + 1, timestamp '2020-01-01' + n * interval '30 minutes', repeat('x', 50)
+FROM generate_series(1, 8 * ${\FACTS}) n
+SQL
+	$node->safe_psql($database, 'VACUUM ANALYZE');
+	foreach my $every (1, 4, 16)
+	{
+		foreach my $cost ('1', '1.1', '2', '4')
+		{
+			my $walked = 0;
+
+			$node->safe_psql($database, "UPDATE dwh.dimension_users SET modified = (dimension_user_id % $every = 0); DELETE FROM datamart_users_counts");
+			my (undef, @plans) = plans_of($database, <<"SQL");
+SET random_page_cost = $cost;
+SELECT count(*) FROM datamart_users_queue(1000000);
+SQL
+			walk($_, sub {
+					$walked++ if $_[0]->{'Node Type'} eq 'Index Scan' && $_[0]->{'Relation Name'} =~ /^facts/ && !defined $_[0]->{'Index Cond'};
+				}) for @plans;
+			cmp_ok(scalar(@plans), '>', 1, "one in $every, random_page_cost = $cost: the plans were seen");
+			is($walked, 0, 'and no partition is read by way of an index');
+		}
+	}
+}
+
 # Nothing is compiled for it, however much it is expected to cost.
 {
 	my ($database, @warehouse) = make_warehouse('plain', 1);
