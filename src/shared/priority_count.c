@@ -9,27 +9,21 @@
  *		the others it is remembered that they have been looked for.
  *
  *		This file neither reads flags nor knows where counts are kept, and puts
- *		nobody in order.
+ *		nobody in order.  How the facts are read priority_count_plan.c decides.
  *
  *-------------------------------------------------------------------------
  */
 #include "priority_count.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "optimizer/optimizer.h"
-#include "plan.h"
 #include "priority.h"
-#include "priority_query.h"
+#include "priority_count_plan.h"
 #include "settings.h"
 #include "utils/array.h"
 #include "utils/date.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /* From so many on it may be better not to count all of them. */
@@ -40,12 +34,6 @@
 
 /* What a backend may use for it, kilobytes; the session's setting if more. */
 #define WORK_MEM_MAX (256 * 1024)
-
-/*
- * Looking for recent facts has to be that many times cheaper than to count at
- * once, because it may have been in vain.
- */
-#define WORTH_LOOKING 8
 
 /* While nobody is in order, two of DMU_COUNT_CLASSES tell who is meant. */
 #define WANTED 0x01				/* to be counted now */
@@ -180,94 +168,11 @@ wanted_ids(const DmuCounts *counts, int64 n)
 	return array;
 }
 
-static DmuPlan *
-make_plan(const DmuWarehouse *warehouse, DmuCounted counted,
-		  ParamListInfo params, int flags)
-{
-	return dmu_plan_make(dmu_priority_build_counts(warehouse, counted), params,
-						 flags);
-}
-
-static void
-set_param(ParamListInfo params, int number, Oid type, Datum value)
-{
-	params->params[number].value = value;
-	params->params[number].isnull = false;
-	params->params[number].pflags = PARAM_FLAG_CONST;
-	params->params[number].ptype = type;
-}
-
-/* The cheaper one; the other is freed. */
-static DmuPlan *
-cheaper_plan(DmuPlan *a, DmuPlan *b)
-{
-	DmuPlan    *cheaper = dmu_plan_cost(b) < dmu_plan_cost(a) ? b : a;
-
-	dmu_plan_free(cheaper == a ? b : a);
-	return cheaper;
-}
-
-/*
- * An array is as long as the planner thinks, but one process has to read it.
- * Where the planner happens to know how many are flagged, and next to all of
- * them are to be counted, the users table can be read in parallel.
- */
-static bool
-knows_flagged(const DmuCounts *counts, int64 nids)
-{
-	return counts->unique && nids > counts->n / 2 &&
-		counts->expected * 2 > counts->n &&
-		counts->expected / 2 < counts->n;
-}
-
-/*
- * In the place of a plan that reads all the facts, one that looks each of "n"
- * ids up; NULL if that could cost much more.  How many facts it finds does not
- * matter, and of that the planner knows least: they are in the order of the
- * index, and at most all.
- */
-static DmuPlan *
-plan_lookups(const DmuWarehouse *warehouse, ParamListInfo ids, int64 n,
-			 double cost)
-{
-	DmuPlan    *plan = make_plan(warehouse, DMU_COUNT_IDS, ids,
-								 DMU_PLAN_LOOKUPS);
-	int			lookups = dmu_plan_lookups(plan);
-
-	if (lookups >= 0 && (double) n * lookups * random_page_cost <= cost)
-		return plan;
-	dmu_plan_free(plan);
-	return NULL;
-}
-
-/*
- * To count those who are WANTED, so many: with the ids joined to the facts, or
- * counting everybody's facts, which reads each partition once and hashes no
- * more than its users.
- */
+/* To count those who are WANTED, so many. */
 static DmuPlan *
 plan_counting(const DmuWarehouse *warehouse, const DmuCounts *counts, int64 n)
 {
-	ParamListInfo ids = makeParamList(1);
-	DmuPlan    *plan;
-	DmuPlan    *lookups;
-	int			few = n <= DMU_PLAN_FEW_MAX ? DMU_PLAN_FEW : 0;
-
-	set_param(ids, 0, INT8ARRAYOID, PointerGetDatum(wanted_ids(counts, n)));
-	if (knows_flagged(counts, n))
-		plan = make_plan(warehouse, DMU_COUNT_FLAGGED, NULL, DMU_PLAN_PARALLEL);
-	else
-		plan = make_plan(warehouse, DMU_COUNT_IDS, ids, DMU_PLAN_PARALLEL | few);
-	if (few != 0 || dmu_plan_lookups(plan) >= 0)
-		return plan;
-	lookups = plan_lookups(warehouse, ids, n, dmu_plan_cost(plan));
-	if (lookups != NULL)
-	{
-		dmu_plan_free(plan);
-		return lookups;
-	}
-	return cheaper_plan(plan, make_plan(warehouse, DMU_COUNT_ALL, NULL,
-										DMU_PLAN_PARALLEL | DMU_PLAN_WHOLE_TABLE));
+	return dmu_count_plan_counting(warehouse, counts, wanted_ids(counts, n), n);
 }
 
 /* So that a hash table of them all need not go to disk. */
@@ -364,61 +269,6 @@ count_recent(const DmuCounts *counts, int64 since)
 	return n;
 }
 
-/* To look for facts of that class, but no more recent ones. */
-static DmuPlan *
-plan_looking(const DmuWarehouse *warehouse, int recency_class)
-{
-	ParamListInfo params = makeParamList(recency_class > 0 ? 2 : 1);
-
-	set_param(params, 0, INT4OID,
-			  Int32GetDatum(dmu_recency_days[recency_class]));
-	if (recency_class > 0)
-		set_param(params, 1, INT4OID,
-				  Int32GetDatum(dmu_recency_days[recency_class - 1]));
-	return make_plan(warehouse,
-					 recency_class > 0 ? DMU_COUNT_BETWEEN : DMU_COUNT_SINCE,
-					 params, DMU_PLAN_PARALLEL);
-}
-
-/* As VACUUM and ANALYZE have left it; -1 if neither has been. */
-static double
-rows_of(Oid relation)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	double		rows = -1;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
-		ReleaseSysCache(tuple);
-	}
-	return rows;
-}
-
-/*
- * True if it is cheaper to look for recent facts first than to count all who
- * are WANTED, "n", at once.  As many of those who are found should be WANTED as
- * of all datamart users; each costs a search of every partition, and where
- * these would cost more, all would be counted after all.
- */
-static bool
-is_worth_looking(const DmuWarehouse *warehouse, const DmuPlan *looking,
-				 const DmuPlan *counting, int64 n)
-{
-	double		users = Max(rows_of(warehouse->users), n);
-	double		found = dmu_plan_rows(looking) * n / users;
-	List	   *partitions = find_all_inheritors(warehouse->facts, NoLock, NULL);
-	double		searches = found * list_length(partitions) * random_page_cost;
-	double		cost = dmu_plan_cost(counting);
-	int			lookups = dmu_plan_lookups(counting);
-
-	/* Of searches the planner expects to find too much. */
-	if (lookups >= 0)
-		cost = Min(cost, (double) n * lookups);
-	list_free(partitions);
-	return Max(dmu_plan_cost(looking) * WORTH_LOOKING, searches) < cost;
-}
-
 /*
  * Counts those who have facts of that class, or everybody who may have some;
  * of more recent classes all are counted.
@@ -436,8 +286,8 @@ count_class(const DmuWarehouse *warehouse, DmuCounts *counts,
 	counting = plan_counting(warehouse, counts, n);
 	if (n >= MANY)
 	{
-		looking = plan_looking(warehouse, recency_class);
-		if (!is_worth_looking(warehouse, looking, counting, n))
+		looking = dmu_count_plan_looking(warehouse, recency_class);
+		if (!dmu_count_plan_is_worth_looking(warehouse, looking, counting, n))
 			dmu_plan_free(looking);
 		else
 		{
