@@ -27,6 +27,7 @@
 #include "pgstat.h"
 #include "progress.h"
 #include "settings.h"
+#include "stop.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"

@@ -16,6 +16,7 @@
 #include "progress.h"
 #include "settings.h"
 #include "source.h"
+#include "stop.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

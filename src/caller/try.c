@@ -23,6 +23,7 @@
 #include "pgstat.h"
 #include "queue.h"
 #include "settings.h"
+#include "stop.h"
 #include "storage/latch.h"
 #include "timers.h"
 #include "utils/builtins.h"

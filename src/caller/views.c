@@ -14,6 +14,7 @@
 #include "param.h"
 #include "progress.h"
 #include "queue.h"
+#include "slot.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"

@@ -30,6 +30,7 @@
 #include "notes.h"
 #include "pgstat.h"
 #include "queue.h"
+#include "stop.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"

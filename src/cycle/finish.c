@@ -23,6 +23,8 @@
 #include "progress.h"
 #include "record.h"
 #include "settings.h"
+#include "slot.h"
+#include "stop.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "timers.h"

@@ -18,6 +18,7 @@
 #include "log.h"
 #include "miscadmin.h"
 #include "since.h"
+#include "slot.h"
 #include "transaction.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"

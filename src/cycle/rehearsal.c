@@ -28,6 +28,8 @@
 #include "priority.h"
 #include "refresh.h"
 #include "settings.h"
+#include "slot.h"
+#include "stop.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "timers.h"

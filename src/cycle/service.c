@@ -29,6 +29,7 @@
 #include "queues.h"
 #include "renew.h"
 #include "staff.h"
+#include "stop.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/sinval.h"

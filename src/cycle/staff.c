@@ -16,6 +16,7 @@
 
 #include "finish.h"
 #include "log.h"
+#include "slot.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 

@@ -20,6 +20,7 @@
 #include "notes.h"
 #include "ownersql.h"
 #include "pgstat.h"
+#include "stop.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker.h"

@@ -4,7 +4,7 @@
  *		How a refresh is stopped from outside, and by its time limits.
  *
  *		Whoever wants a cycle to stop sets a flag in its control segment, wakes
- *		its processes by SIGINT (queue.c) and is free to die at once.  No timer
+ *		its processes by SIGINT (stop.c) and is free to die at once.  No timer
  *		runs meanwhile: every signal cuts short what a procedure does outside
  *		the server, such as to sleep or to wait for a socket.
  *
@@ -30,6 +30,7 @@
 #include "access/xact.h"
 #include "cancel.h"
 #include "miscadmin.h"
+#include "stop.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/timeout.h"

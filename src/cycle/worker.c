@@ -23,6 +23,8 @@
 #include "pgstat.h"
 #include "rest.h"
 #include "settings.h"
+#include "slot.h"
+#include "stop.h"
 #include "storage/ipc.h"
 #include "storage/pmsignal.h"
 #include "suspects.h"

@@ -29,6 +29,8 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "slot.h"
+#include "stop.h"
 #include "transaction.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -223,7 +225,7 @@ dmu_launch_attach(Datum main_arg, int *number)
 		return NULL;
 	}
 
-	/* In this order; see request_stop() in queue.c. */
+	/* In this order; see request_stop() in stop.c. */
 	own_control = control;
 	own_number = Max(*number, DMU_COORDINATOR);
 	slot = dmu_slot(control, own_number);

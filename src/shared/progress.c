@@ -11,6 +11,8 @@
 #include "progress.h"
 
 #include "directory.h"
+#include "slot.h"
+#include "stop.h"
 #include "utils/timestamp.h"
 
 void

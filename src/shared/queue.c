@@ -8,20 +8,18 @@
  *		at any time: counters are single atomic words, and no reader needs two
  *		of them to agree.
  *
- *		This file runs no SQL and no transaction, and starts no process.
+ *		This file runs no SQL and no transaction, starts and cancels no process,
+ *		and does not know why a cycle is to stop (stop.c).
  *
  *-------------------------------------------------------------------------
  */
 #include "queue.h"
 
-#include <signal.h>
-
-#include "compat.h"
 #include "miscadmin.h"
+#include "slot.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
-#include "utils/timestamp.h"
 
 /* Told apart from any other module's segment. */
 #define DMU_CONTROL_MAGIC UINT64CONST(0x6461746d61727401)
@@ -36,9 +34,6 @@
 #endif
 #define DMU_CONTROL_LAYOUT \
 	((uint64) DMU_LAYOUT << 32 | (sizeof(DmuControl) + sizeof(DmuSlot)))
-
-/* How long until a signal is sent once more, milliseconds. */
-#define DMU_WAKE_INTERVAL 1000
 
 static Size
 control_size(int nslots)
@@ -305,66 +300,6 @@ dmu_queue_next_again(DmuQueueEntry *entries, uint32 nentries, uint32 *from)
 	return NULL;
 }
 
-/* SQLSTATE in the lower half, then 16 bits each for the two counts. */
-static uint64
-pack_streak(DmuStreak streak)
-{
-	return (uint64) Min(streak.probes, PG_UINT16_MAX) << 48 |
-		(uint64) Min(streak.failures, PG_UINT16_MAX) << 32 |
-		(uint32) streak.sqlerrcode;
-}
-
-static DmuStreak
-unpack_streak(uint64 packed)
-{
-	DmuStreak	streak;
-
-	streak.sqlerrcode = (int) (uint32) packed;
-	streak.failures = (int) (packed >> 32 & PG_UINT16_MAX);
-	streak.probes = (int) (packed >> 48);
-	return streak;
-}
-
-DmuStreak
-dmu_queue_streak(DmuControl *control)
-{
-	return unpack_streak(pg_atomic_read_u64(&control->streak));
-}
-
-DmuStreak
-dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode, bool probe)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	uint64		packed = pg_atomic_read_u64(&control->streak);
-	DmuStreak	streak;
-
-	do
-	{
-		streak = unpack_streak(packed);
-		if (streak.failures == 0)
-			streak.sqlerrcode = sqlerrcode;
-		streak.failures++;
-		if (probe)
-			streak.probes++;
-	} while (!pg_atomic_compare_exchange_u64(&control->streak, &packed,
-											 pack_streak(streak)));
-	if (streak.failures == 1)
-		pg_atomic_write_u64(&control->streak_since, (uint64) now);
-	return streak;
-}
-
-void
-dmu_queue_end_streak(DmuControl *control, int sqlerrcode)
-{
-	uint64		packed = pg_atomic_read_u64(&control->streak);
-
-	while (packed != 0 && unpack_streak(packed).sqlerrcode == sqlerrcode)
-	{
-		if (pg_atomic_compare_exchange_u64(&control->streak, &packed, 0))
-			break;
-	}
-}
-
 void
 dmu_queue_reset(DmuControl *control)
 {
@@ -403,30 +338,6 @@ dmu_queue_set_phase(DmuControl *control, DmuPhase phase)
 		SetLatch(&caller->procLatch);
 }
 
-DmuStop
-dmu_queue_stop(DmuControl *control)
-{
-	return (DmuStop) pg_atomic_read_u32(&control->head.stop);
-}
-
-/*
- * The pid is that of a process which has not exited yet, or was not a moment
- * ago; that it has become another background worker of the same database
- * since can be ruled out as little as pg_cancel_backend() can.
- */
-static void
-wake_process(const DmuControlHead *head, int pid)
-{
-	PGPROC	   *proc;
-
-	if (pid == 0 || pid == MyProcPid)
-		return;
-	proc = BackendPidGetProc(pid);
-	if (proc != NULL && dmu_is_background_worker(proc) &&
-		(proc->databaseId == head->database || !OidIsValid(proc->databaseId)))
-		(void) kill(pid, SIGINT);
-}
-
 bool
 dmu_queue_runs_low(const DmuQueue *queue, const DmuQueueEntry *entry)
 {
@@ -450,110 +361,8 @@ dmu_queue_nudge(DmuControl *control)
 		int			pid = (int) pg_atomic_read_u32(&control->slots[i].live_pid);
 		PGPROC	   *proc = pid != 0 ? BackendPidGetProc(pid) : NULL;
 
-		/* The same holds for the pid; a latch set for nothing is fine. */
+		/* As above: a latch set for nothing is fine. */
 		if (proc != NULL)
 			SetLatch(&proc->procLatch);
 	}
-}
-
-void
-dmu_queue_wake(DmuControlHead *head)
-{
-	DmuControl *control = dmu_queue_whole(head);
-
-	if (control == NULL)
-	{
-		wake_process(head, head->coordinator_pid);
-		return;
-	}
-	for (int i = 0; i < control->nslots; i++)
-		wake_process(head,
-					 (int) pg_atomic_read_u32(&control->slots[i].live_pid));
-}
-
-void
-dmu_queue_wake_again(DmuControlHead *head, TimestampTz *last)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (*last != 0 && !TimestampDifferenceExceeds(*last, now, DMU_WAKE_INTERVAL))
-		return;
-	if (*last != 0)
-		dmu_queue_wake(head);
-	*last = now;
-}
-
-/*
- * The flag comes before the signal, and a process writes down its pid before
- * it reads the flag: whoever misses the one does not miss the other.
- */
-static void
-request_stop(DmuControlHead *head, DmuStop stop)
-{
-	uint32		current = pg_atomic_read_u32(&head->stop);
-
-	while (current < (uint32) stop)
-	{
-		if (pg_atomic_compare_exchange_u32(&head->stop, &current, stop))
-			break;
-	}
-	if (stop >= DMU_STOP_CANCEL)
-		dmu_queue_wake(head);
-}
-
-void
-dmu_queue_request_stop(DmuControl *control, DmuStop stop)
-{
-	request_stop(&control->head, stop);
-}
-
-static void
-tell_reason(DmuControl *control, const char *reason)
-{
-	uint32		expected = 0;
-
-	if (pg_atomic_compare_exchange_u32(&control->stop_told, &expected, 1))
-	{
-		strlcpy(control->stop_reason, reason, sizeof(control->stop_reason));
-		pg_write_barrier();
-		pg_atomic_write_u32(&control->stop_told, 2);
-	}
-}
-
-void
-dmu_queue_cancel(DmuControlHead *head, const char *reason)
-{
-	DmuControl *control = dmu_queue_whole(head);
-
-	if (control != NULL)
-		tell_reason(control, reason);
-	request_stop(head, DMU_STOP_CANCEL);
-}
-
-void
-dmu_queue_end_service(DmuControl *control, const char *reason)
-{
-	tell_reason(control, reason);
-	request_stop(&control->head, DMU_STOP_TIME_LIMIT);
-	dmu_queue_nudge(control);
-}
-
-const char *
-dmu_queue_stop_reason(DmuControl *control)
-{
-	if (pg_atomic_read_u32(&control->stop_told) != 2)
-		return "canceled by a session that could not leave word of who it is";
-	pg_read_barrier();
-	return control->stop_reason;
-}
-
-void
-dmu_queue_stop_with_error(DmuControl *control, DmuStop stop,
-						  const DmuError *error)
-{
-	uint32		expected = 0;
-
-	if (pg_atomic_compare_exchange_u32(&control->error_claimed, &expected, 1))
-		control->error = *error;
-	dmu_queue_request_stop(control, stop);
 }

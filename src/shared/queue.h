@@ -119,19 +119,6 @@ typedef struct DmuControlHead
 	int64		cycle_id;		/* coordinator; 0 until it has one */
 } DmuControlHead;
 
-/*
- * Errors in a row, from any worker and without a success between them: do they
- * hit everybody?  A refresh that began before the first of them says nothing
- * of that.  They need not be equal: of a server that goes down, one refresh
- * loses its connection, and the next ones get none.
- */
-typedef struct DmuStreak
-{
-	int			sqlerrcode;		/* of the first */
-	int			failures;		/* datamart users */
-	int			probes;			/* those of them taken from the tail */
-} DmuStreak;
-
 /* A rehearsal, which has a control segment of its own and is no cycle. */
 typedef struct DmuRehearsal
 {
@@ -196,7 +183,7 @@ typedef struct DmuControl
 	pg_atomic_uint32 queue_handle;	/* DSM_HANDLE_INVALID if there is nobody */
 	pg_atomic_uint32 workers_registered;	/* coordinator included */
 
-	pg_atomic_uint64 streak;	/* DmuStreak, packed; any worker */
+	pg_atomic_uint64 streak;	/* see streak.h; any worker */
 	pg_atomic_uint64 streak_since;	/* TimestampTz; who began the streak */
 
 	/*
@@ -373,102 +360,9 @@ extern DmuQueueEntry *dmu_queue_claim(DmuQueue *queue, bool from_tail);
 extern DmuQueueEntry *dmu_queue_next_again(DmuQueueEntry *entries,
 										   uint32 nentries, uint32 *from);
 
-/*
- * The streak that stands, that with one more failure, and the end of one that
- * began with that SQLSTATE.
- */
-extern DmuStreak dmu_queue_streak(DmuControl *control);
-extern DmuStreak dmu_queue_add_to_streak(DmuControl *control, int sqlerrcode,
-										 bool probe);
-extern void dmu_queue_end_streak(DmuControl *control, int sqlerrcode);
-
 extern DmuPhase dmu_queue_phase(DmuControl *control);
 
 /* Publishes the next phase and wakes the caller's backend. */
 extern void dmu_queue_set_phase(DmuControl *control, DmuPhase phase);
-
-extern DmuStop dmu_queue_stop(DmuControl *control);
-
-/*
- * Never weakens an earlier request.  From DMU_STOP_CANCEL on it wakes the
- * processes of the cycle.
- */
-extern void dmu_queue_request_stop(DmuControl *control, DmuStop stop);
-
-/*
- * Cancels what they are at, as pg_cancel_backend() would, so that they look at
- * the stop flag; for whoever waits until they have stopped, in case that one
- * was not heeded.  Of another build's cycle it reaches the coordinator, which
- * goes on to do the same.
- */
-extern void dmu_queue_wake(DmuControlHead *head);
-
-/*
- * The same once a second, for a loop that calls it more often: "last" is 0 at
- * first.
- */
-extern void dmu_queue_wake_again(DmuControlHead *head, TimestampTz *last);
-
-/*
- * Somebody asks for a cancel, of a cycle of any build.  "reason" is for its
- * history, and that of whoever comes first stays; another build cannot be told.
- */
-extern void dmu_queue_cancel(DmuControlHead *head, const char *reason);
-
-/*
- * The same for a service that is to end when those at work are finished; of
- * this build.
- */
-extern void dmu_queue_end_service(DmuControl *control, const char *reason);
-
-/* That reason; a constant string where there is none. */
-extern const char *dmu_queue_stop_reason(DmuControl *control);
-
-/*
- * The same, with the error that ends the cycle; if there is one already, that
- * one stays.
- */
-extern void dmu_queue_stop_with_error(DmuControl *control, DmuStop stop,
-									  const DmuError *error);
-
-/* The slot of a worker, by its number; slot.c has all that follows. */
-extern DmuSlot *dmu_slot(DmuControl *control, int number);
-
-/* For the worker that owns the slot. */
-extern void dmu_slot_init(DmuSlot *slot);
-extern void dmu_slot_set_state(DmuSlot *slot, DmuWorkerState state);
-extern void dmu_slot_begin(DmuSlot *slot, const DmuQueueEntry *entry);
-extern void dmu_slot_end(DmuControl *control, DmuSlot *slot,
-						 DmuOutcome outcome);
-
-/* The statements of the procedure were planned for it alone. */
-extern void dmu_slot_plans_alone(DmuSlot *slot);
-
-/* Its turn is over without an outcome; only its time counts for now. */
-extern void dmu_slot_postpone(DmuSlot *slot);
-
-/* An outcome that was settled when the time was counted already. */
-extern void dmu_slot_count(DmuSlot *slot, DmuPriority priority,
-						   DmuOutcome outcome);
-
-/* The sums of one slot, and of all slots of one priority or (-1) of all. */
-extern void dmu_slot_tally(DmuSlot *slot, int priority, DmuTally *tally);
-extern void dmu_queue_tally(DmuControl *control, int priority, DmuTally *tally);
-
-/* The profiles of all slots as one; for when their workers have stopped. */
-extern void dmu_queue_profile(DmuControl *control, DmuProfile *profile);
-
-/* For then, too; datamart users that were planned for alone, see settings.h. */
-extern void dmu_queue_idle(DmuControl *control, DmuIdle *idle);
-extern int64 dmu_queue_planned_alone(DmuControl *control);
-
-/*
- * Microseconds until the queue is empty, with the workers that are at work;
- * negative if nobody knows.  Reads all slots, and no entry of the queue.
- */
-extern double dmu_queue_time_left(DmuControl *control, TimestampTz now);
-
-/* Datamart users with an outcome, whatever it is. */
-extern int64 dmu_tally_done(const DmuTally *tally);
 
 #endif							/* DMU_QUEUE_H */

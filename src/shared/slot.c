@@ -10,7 +10,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "queue.h"
+#include "slot.h"
 
 #include "utils/timestamp.h"
 
