@@ -83,8 +83,8 @@ sub change
 	write_file("$older/$file", $text);
 	return;
 }
-change('src/shared/history.c', qr/, last_elapsed\)"/, ')"');
-change('src/shared/history.c', qr/\$15, \$16\)"/, '$15)"');
+change('src/shared/history_profile.c', qr/, last_elapsed\)"/, ')"');
+change('src/shared/history_profile.c', qr/\$15, \$16\)"/, '$15)"');
 change('src/caller/try.c', qr/PG_FUNCTION_INFO_V1\(datamart_users_try\)/, 'PG_FUNCTION_INFO_V1(datamart_users_rehearse)');
 change('src/caller/try.c', qr/^datamart_users_try\(PG/m, 'datamart_users_rehearse(PG');
 system("env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS make -s -C $older with_llvm=no EXTVERSION=0.9 COPT=-O0 datamart_users.so >$older/log 2>&1") == 0
