@@ -19,11 +19,11 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "extension.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "ownersql.h"
 #include "privilege.h"
 #include "settings.h"
 #include "storage/proc.h"
@@ -48,7 +48,7 @@ static void
 check_server(DmuDoctor *doctor, DmuFinding *finding)
 {
 	bool		newer;
-	const char *hint = dmu_owner_version_hint(&newer);
+	const char *hint = dmu_extension_version_hint(&newer);
 
 	finding->detail = psprintf("PostgreSQL %s",
 							   GetConfigOption("server_version", false, false));

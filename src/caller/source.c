@@ -21,6 +21,7 @@
 #include "compat.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
+#include "extension.h"
 #include "fmgr.h"
 #include "foreign/fdwapi.h"
 #include "foreign/foreign.h"
@@ -28,7 +29,6 @@
 #include "optimizer/pathnode.h"
 #include "optimizer/planmain.h"
 #include "optimizer/restrictinfo.h"
-#include "ownersql.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
@@ -91,7 +91,7 @@ refuse_other_columns(Relation relation, const Oid *types)
 		i++;
 	if (i < desc->natts || OidIsValid(types[i]))
 	{
-		const char *hint = dmu_owner_version_hint(NULL);
+		const char *hint = dmu_extension_version_hint(NULL);
 
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -17,7 +17,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "ownersql.h"
+#include "extension.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -36,7 +36,7 @@ static const Oid column_types[DMU_COUNTS_NCOLUMNS] = {
 Relation
 dmu_counts_open(LOCKMODE lockmode)
 {
-	Oid			schema = dmu_owner_schema();
+	Oid			schema = dmu_extension_schema(NULL);
 	Oid			table = OidIsValid(schema) ?
 	get_relname_relid("datamart_users_counts", schema) : InvalidOid;
 	Relation	relation;

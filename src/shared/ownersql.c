@@ -16,9 +16,7 @@
  */
 #include "ownersql.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/stratnum.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
@@ -29,6 +27,7 @@
 #include "compat.h"
 #include "datamart_users.h"
 #include "executor/spi.h"
+#include "extension.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lock.h"
@@ -36,11 +35,9 @@
 #include "transaction.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
@@ -57,121 +54,6 @@ static LOCKTAG extension_tag;
 static bool extension_tag_set = false;
 
 /*
- * The extension's schema, InvalidOid if the extension is not there; and the
- * version of its script, in this memory context, where "version" is not NULL.
- */
-static Oid
-extension_schema(char **version)
-{
-	Relation	extensions = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			schema = InvalidOid;
-
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
-				F_NAMEEQ, CStringGetDatum(DMU_EXTENSION_NAME));
-	scan = systable_beginscan(extensions, ExtensionNameIndexId, true,
-							  NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-		if (version != NULL)
-		{
-			bool		is_null;
-
-			*version = TextDatumGetCString(heap_getattr(tuple, Anum_pg_extension_extversion,
-														RelationGetDescr(extensions), &is_null));
-		}
-	}
-	systable_endscan(scan);
-	table_close(extensions, AccessShareLock);
-	return schema;
-}
-
-/* Below 0 where the script is older than this library, above 0 where newer. */
-static int
-compare_version(const char *version)
-{
-	int			major = 0;
-	int			minor = 0;
-	int			own_major = 0;
-	int			own_minor = 0;
-
-	(void) sscanf(version, "%d.%d", &major, &minor);
-	(void) sscanf(DMU_EXTENSION_VERSION, "%d.%d", &own_major, &own_minor);
-	return major != own_major ? major - own_major : minor - own_minor;
-}
-
-/*
- * Whoever installs files need not be who updates the extension in every
- * database, and the tables of an older script may lack what we write.  The
- * other way round, in a session or a cycle that has kept an older library, they
- * have all that it knows of; see explain_newer_script() where not.
- */
-static void
-refuse_older_script(const char *version)
-{
-	if (compare_version(version) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"%s\" has version %s in database \"%s\", and its library version %s",
-						DMU_EXTENSION_NAME, version,
-						get_database_name(MyDatabaseId),
-						DMU_EXTENSION_VERSION),
-				 errhint("Run ALTER EXTENSION %s UPDATE.", DMU_EXTENSION_NAME)));
-}
-
-static char *
-newer_script_hint(const char *version)
-{
-	return psprintf(_("The extension has version %s in this database, and the library of this process is that of version %s.  Reconnect; where that does not help, install the library of version %s, and restart the server if it preloads it."),
-					version, DMU_EXTENSION_VERSION, version);
-}
-
-/*
- * ErrorContextCallback.  What the tables of a newer script do not take, or have
- * no more, is told by an error that says nothing of versions.
- */
-static void
-explain_newer_script(void *arg)
-{
-	MemoryContext old_context = MemoryContextSwitchTo(TopMemoryContext);
-	ErrorData  *edata = CopyErrorData();
-	int			category = ERRCODE_TO_CATEGORY(edata->sqlerrcode);
-
-	MemoryContextSwitchTo(old_context);
-	if (edata->elevel >= ERROR && edata->hint == NULL &&
-		(category == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
-		 category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
-		 category == ERRCODE_DATA_EXCEPTION ||
-		 category == ERRCODE_INTERNAL_ERROR))
-		errhint("%s", newer_script_hint((const char *) arg));
-	FreeErrorData(edata);
-}
-
-char	   *
-dmu_owner_version_hint(bool *newer)
-{
-	char	   *version = NULL;
-	Oid			schema = extension_schema(&version);
-	int			comparison = OidIsValid(schema) ? compare_version(version) : 0;
-
-	if (newer != NULL)
-		*newer = comparison > 0;
-	return comparison == 0 ? NULL :
-		comparison > 0 ? newer_script_hint(version) :
-		psprintf(_("Run ALTER EXTENSION %s UPDATE."), DMU_EXTENSION_NAME);
-}
-
-Oid
-dmu_owner_schema(void)
-{
-	return extension_schema(NULL);
-}
-
-/*
  * The owner, and the schema; "newer" is in this memory context, or NULL, as in
  * DmuOwnerScope.
  */
@@ -179,7 +61,7 @@ static Oid
 find_owner(Oid *extension, char **newer)
 {
 	char	   *version = NULL;
-	Oid			schema = extension_schema(&version);
+	Oid			schema = dmu_extension_schema(&version);
 	Oid			table = InvalidOid;
 	HeapTuple	tuple;
 	Oid			owner;
@@ -195,9 +77,9 @@ find_owner(Oid *extension, char **newer)
 				 errhint("Run CREATE EXTENSION %s.", DMU_EXTENSION_NAME)));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	refuse_older_script(version);
+	dmu_extension_refuse_older(version);
 	*extension = schema;
-	*newer = compare_version(version) > 0 ? version : NULL;
+	*newer = dmu_extension_compare(version) > 0 ? version : NULL;
 	if (*newer == NULL)
 		pfree(version);
 
@@ -356,7 +238,7 @@ execute(const DmuOwnerScope *scope, const char *format, bool read_only,
 	const char *rest = format;
 	const char *mark;
 	int			result;
-	ErrorContextCallback explain = {.previous = error_context_stack,.callback = explain_newer_script,.arg = scope->newer};
+	ErrorContextCallback explain = {.previous = error_context_stack,.callback = dmu_extension_explain_newer,.arg = scope->newer};
 
 	Assert(nparams <= MAX_PARAMS);
 	if (scope->newer != NULL)

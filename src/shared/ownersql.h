@@ -26,22 +26,12 @@ typedef struct DmuOwnerScope
 								 * library; else NULL */
 } DmuOwnerScope;
 
-/* The extension's schema, InvalidOid if the extension is not there. */
-extern Oid	dmu_owner_schema(void);
-
 /*
  * The role that owns the extension's tables; 55000 if there is none, or if
  * they are of a script older than this library, 42501 if it may not look into
  * their schema.
  */
 extern Oid	dmu_owner_role(void);
-
-/*
- * What to do about a script of another version than this library, palloc'd;
- * NULL if both are of the same, or there is no extension.  "newer" tells which
- * one is, and may be NULL.
- */
-extern char *dmu_owner_version_hint(bool *newer);
 
 /*
  * Keeps the extension from being dropped until the process ends.  An aborted
