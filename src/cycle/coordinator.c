@@ -17,6 +17,7 @@
  */
 #include "coordinator.h"
 
+#include "await.h"
 #include "begin.h"
 #include "cancel.h"
 #include "directory.h"
@@ -136,7 +137,7 @@ work(Coordination *c)
 	dmu_worker_first_turn(worker);
 	if (dmu_queue_stop(c->control) == DMU_STOP_NONE)
 	{
-		dmu_finish_wait(c->control, c->workers, c->nworkers);
+		dmu_await_workers(c->control, c->workers, c->nworkers);
 		dmu_worker_second_turn(worker);
 	}
 	dmu_worker_end(worker);

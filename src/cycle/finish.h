@@ -11,15 +11,6 @@
 #include "launch.h"
 
 /*
- * Waits for the other workers of a cycle.  They stop by themselves, if need be
- * by the stop flag; a cancel of ours sets that.  Nobody waits for a lock of
- * this process meanwhile for whom a worker waits: dmu_owner_protect() has to be
- * called again.  No transaction may be open.
- */
-extern void dmu_finish_wait(DmuControl *control,
-							BackgroundWorkerHandle **workers, int nworkers);
-
-/*
  * Commits what has to be durable.  A cancel ends its wait for a synchronous
  * standby, as it does for any session; the control segment notes that.
  */

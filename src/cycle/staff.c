@@ -14,6 +14,7 @@
  */
 #include "staff.h"
 
+#include "await.h"
 #include "finish.h"
 #include "log.h"
 #include "slot.h"
@@ -165,7 +166,7 @@ dmu_staff_wait(DmuStaff *staff)
 		if (staff->workers[i] != NULL)
 			left[nleft++] = staff->workers[i];
 	}
-	dmu_finish_wait(staff->control, left, nleft);
+	dmu_await_workers(staff->control, left, nleft);
 	pfree(left);
 }
 

@@ -31,7 +31,7 @@ extern int	dmu_staff_hire(DmuStaff *staff, int wanted);
 /* The next cycle begins: those that are there are idle. */
 extern void dmu_staff_are_idle(DmuStaff *staff);
 
-/* Waits until all have ended, as dmu_finish_wait() does; the flag is set. */
+/* Waits until all have ended, as dmu_await_workers() does; the flag is set. */
 extern void dmu_staff_wait(DmuStaff *staff);
 
 /* Has the postmaster end those that have not started yet; for callbacks. */
