@@ -86,19 +86,14 @@ measure_profile() {
 		note 'leaving out the profile, perf cannot sample here'
 		return
 	fi
-	sql "$database" -c '
-		CREATE TABLE IF NOT EXISTS bench_rows (id integer PRIMARY KEY, at timestamptz)' -c "
-		CREATE OR REPLACE PROCEDURE bench_write_row(p_id integer) LANGUAGE plpgsql AS '
-		BEGIN
-			INSERT INTO public.bench_rows VALUES (p_id, now()) ON CONFLICT (id) DO UPDATE SET at = excluded.at;
-		END'" >/dev/null
+	create_row_procedure
 	for ((round = 1; round <= rounds; round++)); do
 		mapfile -t turns < <(printf '%s\n' light row heavy | shuf)
 		for kind in "${turns[@]}"; do
 			take=$light
 			case $kind in
 			light) procedure=$light_procedure ;;
-			row) procedure=public.bench_write_row ;;
+			row) procedure=$row_procedure ;;
 			heavy) procedure=$heavy_procedure take=$heavy ;;
 			esac
 			if [[ $kind = heavy ]]; then
@@ -106,7 +101,6 @@ measure_profile() {
 			else
 				choose "$take" 'actions <= 5'
 			fi
-			sql "$database" -c 'TRUNCATE bench_rows'
 			reset "$procedure" "$take"
 			begin_sampling "$data"
 			begin_measurement profile "$kind" 1

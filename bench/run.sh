@@ -25,7 +25,8 @@
 #	WORKERS			list of numbers of workers or sessions ("2")
 #	PEERS			list of cases of throughput, "all" for all of them; those
 #					that the default leaves out need npm (see throughput.sh)
-#	PROCEDURES		list of heavy and light ("heavy light")
+#	PROCEDURES		list of heavy, light, and row, which only writes one
+#					("heavy light")
 #	HEAVY, LIGHT	datamart users that a run refreshes (60, 20000)
 #	HEAD			yes: the head of the queue, not a random sample (no)
 #	SLOW			of the light ones, what a run of slow peers takes (300)

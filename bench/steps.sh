@@ -53,12 +53,8 @@ step_ms() {
 measure_steps() {
 	local group kind procedure turn ms
 	local -a turns
-	sql "$database" -c 'DROP TABLE IF EXISTS bench_steps' -c 'CREATE TABLE bench_steps (ms float8)' -c '
-		CREATE TABLE IF NOT EXISTS bench_rows (id integer PRIMARY KEY, at timestamptz)' -c "
-		CREATE OR REPLACE PROCEDURE bench_write_row(p_id integer) LANGUAGE plpgsql AS '
-		BEGIN
-			INSERT INTO public.bench_rows VALUES (p_id, now()) ON CONFLICT (id) DO UPDATE SET at = excluded.at;
-		END'" >/dev/null
+	create_row_procedure
+	sql "$database" -c 'DROP TABLE IF EXISTS bench_steps' -c 'CREATE TABLE bench_steps (ms float8)' >/dev/null
 	# Those of most datamart users: a handful of facts.
 	choose "$light" 'actions <= 5'
 	light=$(query "$database" 'SELECT count(*) FROM bench_users')
@@ -66,14 +62,14 @@ measure_steps() {
 		mapfile -t turns < <(for kind in light row; do printf "$kind %s\n" "${step_order[@]}"; done | shuf)
 		for turn in "${turns[@]}"; do
 			read -r kind turn <<<"$turn"
-			procedure=public.bench_write_row
+			procedure=$row_procedure
 			group="a procedure that writes a row, $(thousands "$light") datamart users"
 			if [[ $kind = light ]]; then
 				procedure=$light_procedure
 				group="light procedure, $(thousands "$light") datamart users with up to 5 actions"
 			fi
-			sql "$database" -c 'TRUNCATE bench_rows, bench_steps'
-			reset "$light_procedure" "$light"
+			sql "$database" -c 'TRUNCATE bench_steps'
+			reset "$procedure" "$light"
 			begin_measurement "$group" "$turn" 1
 			if [[ $turn = cycle ]]; then
 				run_cycle "$light" 1 "$procedure"

@@ -4,9 +4,10 @@
 #		Datamart users per second, prioritisation included, beside other ways
 #		(peers.sh), and where the processor time of heavy refreshes goes.
 #
-# With a light procedure the slow peers take $slow datamart users only, and
-# their time is told as if they had gone on like this.  graphile-worker is
-# fetched by npm, so it takes part where npm is, or where it is asked for.
+# With a light procedure, and one that only writes a row, the slow peers take
+# $slow datamart users only, and their time is told as if they had gone on like
+# this.  graphile-worker is fetched by npm, so it takes part where npm is, or
+# where it is asked for.
 
 # The variables are the caller's.
 # shellcheck disable=SC2154
@@ -63,7 +64,7 @@ run_peer() {
 measure_peer() {
 	local peer=$1 workers=$2 this=$take full per processors
 	local -a columns=("$workers")
-	if [[ $kind = light && $peer =~ ^(queue_file|skip_locked|graphile)$ && $slow -lt $take ]]; then
+	if [[ $kind != heavy && $peer =~ ^(queue_file|skip_locked|graphile)$ && $slow -lt $take ]]; then
 		this=$slow
 		if [[ $peer != queue_file ]]; then
 			this=$((slow * 4 < take ? slow * 4 : take))
@@ -125,9 +126,13 @@ measure_throughput() {
 		CREATE TABLE bench_queue (position serial PRIMARY KEY, dimension_user_id integer NOT NULL)' >/dev/null
 	for kind in "${procedures[@]}"; do
 		procedure=$heavy_procedure take=$heavy
-		if [[ $kind = light ]]; then
-			procedure=$light_procedure take=$light
-		fi
+		case $kind in
+		light) procedure=$light_procedure take=$light ;;
+		row)
+			create_row_procedure
+			procedure=$row_procedure take=$light
+			;;
+		esac
 		if [[ $head = yes ]]; then
 			sql "$database" -c 'UPDATE dwh.dimension_users SET modified = TRUE WHERE NOT modified'
 			choose "$take" "dimension_user_id IN (SELECT dimension_user_id FROM datamart_users_queue($take) WHERE action_count > 0)"
