@@ -126,6 +126,7 @@ end_cycle(DmuStretch *s)
 	dmu_queues_end_cycle(s->queues);
 	dmu_notes_forget();
 	s->in_cycle = false;
+	s->closing_since = 0;
 	s->told = dmu_queue_stop(control) != DMU_STOP_NONE;
 	if (s->told)
 		return;

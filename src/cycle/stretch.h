@@ -23,7 +23,7 @@ typedef struct DmuStretch DmuStretch;
 extern DmuStretch *dmu_stretch_create(DmuControl *control, DmuQueues *queues,
 									  DmuStaff *staff, MemoryContext context);
 
-/* Is a cycle on; and is the last one to begin nobody any more. */
+/* Is a cycle on; and is it to begin nobody any more. */
 extern bool dmu_stretch_is_on(const DmuStretch *stretch);
 extern bool dmu_stretch_is_closing(const DmuStretch *stretch);
 
