@@ -19,11 +19,12 @@ is($node->safe_psql('w', "SELECT datamart_users_start_service(1, '50 ms')"), 't'
 wait_for_sql($node, 'w', "SELECT count(*) = 0 FROM dwh.dimension_users WHERE modified", 'all are refreshed');
 wait_for_sql($node, 'w', "SELECT state = 'working' FROM datamart_users_service", 'the cycle waits for more');
 
-# The coordinator stands still until that is over.  When it goes on it looks, and
-# then writes down how far it is, which takes a while: so somebody is claimed
-# between the two.
+# Both processes stand still until that is over.  The coordinator looks then, and
+# writes down how far it is, for which it waits a moment; in which the worker goes
+# on, too.
 my $coordinator = $node->safe_psql('w', 'SELECT pid FROM datamart_users_service');
-kill 'STOP', $coordinator;
+my $worker = $node->safe_psql('w', pids_sql('worker'));
+kill 'STOP', $coordinator, $worker;
 my $stopped = $node->safe_psql('w', 'SELECT clock_timestamp()');
 my $gate = hold_gate($node, 'w', 2);
 my $lock = $node->background_psql('w');
@@ -32,6 +33,11 @@ $lock->query_safe('LOCK datamart_users_cycles IN SHARE MODE');
 $node->safe_psql('w', 'UPDATE dwh.dimension_users SET modified = TRUE WHERE dimension_user_id = 2');
 wait_for_sql($node, 'w', "SELECT clock_timestamp() > '$stopped'::timestamptz + interval '6 seconds'", 'it has waited long enough');
 kill 'CONT', $coordinator;
+for my $try (1 .. 1000)
+{
+	last if $lock->query_safe("SELECT count(*) FROM pg_locks WHERE pid = $coordinator AND NOT granted") > 0;
+}
+kill 'CONT', $worker;
 wait_for_gate($node, 'w', 1);
 $lock->quit;
 my $looks = $node->safe_psql('w', 'SELECT looks FROM datamart_users_service');
