@@ -101,9 +101,9 @@ dmu_staff_reap(DmuStaff *staff, DmuQueues *queues)
 			pg_atomic_write_u32(&staff->control->missing_claimed, 0);
 			continue;
 		}
-		dmu_finish_lost_worker(staff->control, number);
-		dmu_queues_lose(queues,
-						(int64) pg_atomic_read_u64(&slot->dimension_user_id));
+		if (dmu_finish_lost_worker(staff->control, number))
+			dmu_queues_lose(queues,
+							(int64) pg_atomic_read_u64(&slot->dimension_user_id));
 	}
 }
 
