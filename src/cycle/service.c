@@ -149,7 +149,8 @@ go_round(Service *s)
 	MemoryContextReset(s->context);
 	if (!dmu_stretch_is_busy(s->stretch) &&
 		dmu_queue_stop(s->control) == DMU_STOP_NONE &&
-		GetCurrentTimestamp() < dmu_looks_next(s->looks))
+		(dmu_stretch_is_closing(s->stretch) ||
+		 GetCurrentTimestamp() < dmu_looks_next(s->looks)))
 		sleep_until_due(s);
 	dmu_trouble_take_cancel(s->control);
 	CHECK_FOR_INTERRUPTS();

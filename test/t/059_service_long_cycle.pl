@@ -48,8 +48,12 @@ my $started = $node->safe_psql('w',
 	"SELECT (extract(epoch FROM started_at - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint FROM datamart_users_cycles");
 is(set_back($started, $started - 601 * 1_000_000), 1, 'the cycle has lasted for ten minutes');
 wait_for_sql($node, 'w', "SELECT started_at < clock_timestamp() - interval '10 minutes' FROM datamart_users_progress", 'as the service has it');
-my $looks = $node->safe_psql('w', 'SELECT looks FROM datamart_users_service');
 $node->safe_psql('w', 'INSERT INTO dwh.dimension_users VALUES (5)');
+
+# It looks no more until then, and has nothing else to do.
+wait_for_sql($node, 'w', "SELECT last_look_at < clock_timestamp() - interval '1 second' FROM datamart_users_service", 'it closes');
+wait_for_sql($node, 'w', "SELECT a.wait_event IS NOT NULL FROM pg_stat_activity a JOIN datamart_users_service USING (pid)", 'and sleeps meanwhile');
+my $looks = $node->safe_psql('w', 'SELECT looks FROM datamart_users_service');
 open_gate($gate);
 wait_for_sql($node, 'w', 'SELECT count(*) = 5 FROM dwh.datamartusers', 'who waited meanwhile is refreshed, and whoever comes');
 wait_for_sql($node, 'w', "SELECT looks > $looks FROM datamart_users_service", 'it goes on looking');
