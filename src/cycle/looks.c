@@ -127,11 +127,15 @@ fill_queue(DmuLooks *s, DmuQueueEntry *entries, uint32 nentries)
 		if (begins && !try_to_begin_cycle(s, looked_at))
 			return;
 		left = dmu_queues_filter(s->queues, entries, left, true);
+		if (begins)
+		{
+			/* Workers reckon from then as soon as they can claim. */
+			control->queued_at = GetCurrentTimestamp();
+			control->workers_wanted = Max(1, Min(control->request.workers, (int32) left));
+		}
 		dmu_queues_publish(s->queues, entries, left, s->behind);
 		if (begins)
 		{
-			control->queued_at = GetCurrentTimestamp();
-			control->workers_wanted = Max(1, Min(control->request.workers, (int32) left));
 			dmu_queues_count(s->queues);
 			dmu_queue_set_phase(control, DMU_PHASE_WORKING);
 		}
