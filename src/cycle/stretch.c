@@ -210,6 +210,8 @@ dmu_stretch_renew(DmuStretch *s)
 {
 	if (s->worker != NULL && !dmu_worker_renew(s->worker))
 		s->worker = NULL;
+	if (!s->in_cycle)
+		dmu_owner_unprotect();
 }
 
 void
