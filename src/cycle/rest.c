@@ -40,9 +40,10 @@ may_leave(int number)
 }
 
 /*
- * Holds nothing that anybody could wait for, and tells what it has counted.  An
- * idle process of the background takes no part in catching up on invalidations
- * by itself; one that falls too far behind loses all its plans.
+ * Holds nothing that anybody could wait for, and tells what it has counted.  Who
+ * was woken and came too late has taken the protection again.  An idle process
+ * of the background takes no part in catching up on invalidations by itself; one
+ * that falls too far behind loses all its plans.
  */
 void
 dmu_rest_wait(DmuControl *control, int number, bool begins)
@@ -52,11 +53,11 @@ dmu_rest_wait(DmuControl *control, int number, bool begins)
 		dmu_queue_call_coordinator(control);
 		if (control->follows_crash)
 			dmu_suspects_forget(control->request.users, number);
-		dmu_owner_unprotect();
 		pgstat_report_stat(true);
 		debug_query_string = NULL;
 		pgstat_report_activity(STATE_IDLE, NULL);
 	}
+	dmu_owner_unprotect();
 	while (catchupInterruptPending)
 		ProcessCatchupInterrupt();
 	(void) WaitLatch(MyLatch,

@@ -13,10 +13,10 @@
 #include "queue.h"
 
 /*
- * Waits until somebody sets the latch, or worker_idle_timeout is over.  Where the
- * rest "begins" the coordinator is told that there is nothing to do, and the
- * protection of the extension is given up.  No transaction may be open.  The
- * process ends with the postmaster.
+ * Waits until somebody sets the latch, or worker_idle_timeout is over, and gives
+ * up the protection of the extension.  Where the rest "begins" the coordinator
+ * is told that there is nothing to do.  No transaction may be open.  The process
+ * ends with the postmaster.
  */
 extern void dmu_rest_wait(DmuControl *control, int number, bool begins);
 

@@ -155,17 +155,21 @@ tend_cycle(DmuStretch *s)
 {
 	DmuQueueEntry *put_off;
 	uint32		nput_off;
-
-	dmu_queues_settle(s->queues);
-	put_off = dmu_queues_put_off(s->queues, &nput_off);
-	dmu_notes_on_the_way(s->control, GetCurrentTimestamp());
+	uint32		waiting;
 
 	if (s->closing_since == 0 && passed(s->control->started_at, DMU_CYCLE_LASTS))
 	{
 		s->closing_since = GetCurrentTimestamp();
 		dmu_queues_close(s->queues);
 	}
-	if (dmu_queues_waiting(s->queues) > 0 || dmu_queues_at_work(s->queues) > 0)
+
+	/* In this order: who does not wait any more is seen at work, or settled. */
+	waiting = dmu_queues_waiting(s->queues);
+	dmu_queues_settle(s->queues);
+	put_off = dmu_queues_put_off(s->queues, &nput_off);
+	dmu_notes_on_the_way(s->control, GetCurrentTimestamp());
+
+	if (waiting > 0 || dmu_queues_at_work(s->queues) > 0)
 		s->quiet_since = 0;
 	else if (nput_off > 0 &&
 			 (s->closing_since == 0 || !passed(s->closing_since, DMU_CYCLE_CLOSES)))
