@@ -43,7 +43,7 @@ dmu_finish_commit(DmuControl *control, MemoryContext context)
  * A worker that was terminated in the midst of a refresh could not write down
  * what became of it.
  */
-void
+bool
 dmu_finish_lost_worker(DmuControl *control, int number)
 {
 	DmuSlot    *slot = dmu_slot(control, number);
@@ -51,7 +51,7 @@ dmu_finish_lost_worker(DmuControl *control, int number)
 	int64		id = (int64) pg_atomic_read_u64(&slot->dimension_user_id);
 
 	if (state != DMU_WORKER_REFRESHING && state != DMU_WORKER_RECORDING)
-		return;
+		return false;
 	if (dmu_queue_stop(control) < DMU_STOP_CANCEL)
 	{
 		DmuError   *error = palloc(sizeof(DmuError));
@@ -64,6 +64,7 @@ dmu_finish_lost_worker(DmuControl *control, int number)
 		pfree(error);
 	}
 	dmu_slot_set_state(slot, DMU_WORKER_DONE);
+	return true;
 }
 
 /*
@@ -293,7 +294,7 @@ dmu_finish_settle(DmuControl *control, DmuQueueEntry *entries, uint32 nentries)
 	HOLD_CANCEL_INTERRUPTS();
 	dmu_timers_finish(control);
 	for (int number = DMU_COORDINATOR + 1; number <= control->nslots; number++)
-		dmu_finish_lost_worker(control, number);
+		(void) dmu_finish_lost_worker(control, number);
 	put_off = count_put_off(control, entries, nentries);
 	dmu_trouble_settle(control);
 	warn_missing_workers(control);

@@ -17,10 +17,10 @@
 extern void dmu_finish_commit(DmuControl *control, MemoryContext context);
 
 /*
- * What became of the datamart user at which a worker was that has ended, if it
- * was at one: it failed.  No transaction may be open.
+ * What became of the datamart user at which a worker was that has ended: it
+ * failed.  False if it was at none.  No transaction may be open.
  */
-extern void dmu_finish_lost_worker(DmuControl *control, int number);
+extern bool dmu_finish_lost_worker(DmuControl *control, int number);
 
 /*
  * When nobody is at work any more: settles those whom lost workers were at and

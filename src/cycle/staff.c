@@ -93,7 +93,7 @@ dmu_staff_reap(DmuStaff *staff, DmuQueues *queues)
 		}
 		pg_atomic_write_u32(&staff->control->workers_registered,
 							staff->nworkers);
-		if (pg_atomic_read_u32(&slot->state) == DMU_WORKER_EMPTY)
+		if (pg_atomic_read_u32(&slot->joined) == 0)
 		{
 			const DmuError *error = &staff->control->missing_error;
 
@@ -101,9 +101,9 @@ dmu_staff_reap(DmuStaff *staff, DmuQueues *queues)
 			pg_atomic_write_u32(&staff->control->missing_claimed, 0);
 			continue;
 		}
-		dmu_finish_lost_worker(staff->control, number);
-		dmu_queues_lose(queues,
-						(int64) pg_atomic_read_u64(&slot->dimension_user_id));
+		if (dmu_finish_lost_worker(staff->control, number))
+			dmu_queues_lose(queues,
+							(int64) pg_atomic_read_u64(&slot->dimension_user_id));
 	}
 }
 
@@ -125,6 +125,7 @@ dmu_staff_hire(DmuStaff *staff, int wanted)
 	{
 		if (staff->workers[i] != NULL)
 			continue;
+		pg_atomic_write_u32(&dmu_slot(staff->control, i + DMU_COORDINATOR + 1)->joined, 0);
 		if (!dmu_launch_register(staff->handle, i + DMU_COORDINATOR + 1,
 								 &staff->workers[i]))
 		{
@@ -149,6 +150,7 @@ dmu_staff_are_idle(DmuStaff *staff)
 		DmuSlot    *slot = dmu_slot(staff->control, i + DMU_COORDINATOR + 1);
 
 		if (staff->workers[i] != NULL &&
+			pg_atomic_read_u32(&slot->joined) != 0 &&
 			pg_atomic_read_u32(&slot->live_pid) != 0)
 			dmu_slot_set_state(slot, DMU_WORKER_IDLE);
 	}

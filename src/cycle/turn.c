@@ -43,7 +43,8 @@ struct DmuTurnTaker
 	MemoryContext warehouse_context;
 	DmuWarehouse *warehouse;	/* in that */
 	DmuRefresher *refresher;
-	DmuError	error;			/* of the last datamart user */
+	DmuQueueEntry *entry;		/* the last datamart user */
+	DmuError	error;			/* of that */
 	bool		exit_is_seen_to;
 };
 
@@ -213,6 +214,7 @@ dmu_turn_take(DmuTurnTaker *run, DmuQueueEntry *entry, bool probe)
 	DmuLimit	out_of_time;
 	int			sender;
 
+	run->entry = entry;
 	dmu_slot_begin(run->slot, entry);
 	debug_query_string = dmu_refresh_statement(run->refresher,
 											   entry->dimension_user_id);
@@ -284,6 +286,7 @@ turn_exit(int code, Datum arg)
 	dmu_record_failure(run->control, run->number, id, &run->error, true);
 	dmu_slot_end(run->control, run->slot, DMU_FAILED);
 	dmu_slot_set_state(run->slot, DMU_WORKER_DONE);
+	end_turn(run->entry, DMU_TURN_OVER);
 }
 
 DmuTurnTaker *

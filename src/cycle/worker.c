@@ -161,6 +161,7 @@ dmu_worker_begin(DmuControl *control, int number)
 	if ((run->queue != NULL || control->request.poll > 0) && !prepare_run(run))
 		return NULL;
 	dmu_slot_set_state(run->slot, DMU_WORKER_IDLE);
+	pg_atomic_write_u32(&run->slot->joined, 1);
 	return run;
 }
 

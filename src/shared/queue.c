@@ -80,6 +80,7 @@ dmu_queue_create(int nslots, Size session_size)
 
 		pg_atomic_init_u32(&slot->pid, 0);
 		pg_atomic_init_u32(&slot->live_pid, 0);
+		pg_atomic_init_u32(&slot->joined, 0);
 		dmu_slot_init(slot);
 	}
 

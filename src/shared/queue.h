@@ -85,6 +85,8 @@ typedef struct DmuSlot
 	pg_atomic_uint32 state;		/* DmuWorkerState */
 	pg_atomic_uint32 pid;
 	pg_atomic_uint32 live_pid;	/* the same, 0 again when the process exits */
+	pg_atomic_uint32 joined;	/* 1 when it takes part; the coordinator of a
+								 * service: 0 before it starts another one */
 	pg_atomic_uint32 priority;	/* of the datamart user at work */
 	pg_atomic_uint32 actions;	/* the same: facts */
 	pg_atomic_uint64 dimension_user_id; /* at work, or the last one */

@@ -21,7 +21,7 @@ dmu_slot(DmuControl *control, int number)
 	return &control->slots[number - 1];
 }
 
-/* The pids are its process's. */
+/* The pids are its process's, and so is that it has joined. */
 void
 dmu_slot_init(DmuSlot *slot)
 {
