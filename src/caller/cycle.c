@@ -51,6 +51,13 @@
 /* How long datamart_users_cancel_cycle() waits for it, milliseconds. */
 #define DMU_CANCEL_LIMIT 10000
 
+/*
+ * How long a service that cannot start yet tries to, and how long it waits
+ * before it does so again, milliseconds.
+ */
+#define DMU_START_WAIT 5000
+#define DMU_START_AGAIN 20
+
 /* A cycle that this backend has started. */
 typedef struct OwnCycle
 {
@@ -120,8 +127,12 @@ launch_cycle(OwnCycle *cycle, const DmuRequest *request)
 	Size		session_size = dmu_launch_session_size();
 	bool		is_service = request->poll > 0;
 
-	/* The coordinator will make sure; but this takes no process. */
-	dmu_progress_refuse_second(request->users);
+	/*
+	 * The coordinator will make sure; but this takes no process.  Whoever
+	 * starts a service need not be told that there is one by an error.
+	 */
+	if (!is_service)
+		dmu_progress_refuse_second(request->users);
 
 	cycle->seg = dmu_queue_create(request->workers + (is_service ? 1 : 0),
 								  session_size);
@@ -308,40 +319,58 @@ dmu_cycle_run(const DmuRequest *request, DmuCycleResult *result)
 	dsm_detach(cycle.seg);
 }
 
-/* True if the datamart has a service of this build. */
-static bool
-has_service(Oid users)
+/* Whose a datamart is now, as far as can be told. */
+typedef enum Holder
+{
+	NOBODY,						/* or just starting or ending */
+	A_CYCLE,
+	A_SERVICE					/* of this build */
+} Holder;
+
+static Holder
+find_holder(Oid users)
 {
 	dsm_segment *seg;
 	DmuControlHead *head = dmu_progress_attach_datamart(users, &seg);
 	DmuControl *control = head != NULL ? dmu_queue_whole(head) : NULL;
-	bool		result = control != NULL && control->request.poll > 0;
+	Holder		holder = NOBODY;
 
+	if (control != NULL && control->request.poll > 0)
+		holder = A_SERVICE;
+	else if (head != NULL && head->cycle_id != 0)
+		holder = A_CYCLE;
 	if (seg != NULL)
 		dsm_detach(seg);
-	return result;
+	return holder;
 }
 
+/*
+ * Another session may be faster, or an earlier service just ending: there is a
+ * moment in which the datamart is taken, and it cannot be told by whom.
+ */
 bool
 dmu_cycle_start_service(const DmuRequest *request)
 {
+	TimestampTz start = GetCurrentTimestamp();
 	OwnCycle	cycle;
 
-	if (has_service(request->users))
-		return false;
-	follow_cycle(&cycle, request, DMU_PHASE_RUNNING);
-
-	/* Another session may have been faster. */
-	if (dmu_queue_phase(cycle.control) == DMU_PHASE_FINISHED &&
-		cycle.control->error.sqlerrcode == ERRCODE_OBJECT_IN_USE &&
-		has_service(request->users))
+	while (find_holder(request->users) != A_SERVICE)
 	{
+		follow_cycle(&cycle, request, DMU_PHASE_RUNNING);
+		if (dmu_queue_phase(cycle.control) != DMU_PHASE_FINISHED ||
+			cycle.control->error.sqlerrcode != ERRCODE_OBJECT_IN_USE ||
+			find_holder(request->users) == A_CYCLE ||
+			TimestampDifferenceExceeds(start, GetCurrentTimestamp(), DMU_START_WAIT))
+		{
+			raise_error(&cycle);
+			dsm_detach(cycle.seg);
+			return true;
+		}
 		dsm_detach(cycle.seg);
-		return false;
+		sleep_on_latch(DMU_START_AGAIN);
+		CHECK_FOR_INTERRUPTS();
 	}
-	raise_error(&cycle);
-	dsm_detach(cycle.seg);
-	return true;
+	return false;
 }
 
 /* Its pid may be another backend's soon after it has ended. */

@@ -23,8 +23,10 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "compat.h"
+#include "errors.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "transaction.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -61,7 +63,7 @@ extension_version(void)
 }
 
 static void
-check_extension(DmuControl *control)
+check_extension(const DmuControl *control)
 {
 	char	   *version = extension_version();
 
@@ -129,6 +131,25 @@ dmu_allowed_check(DmuControl *control)
 						GetUserNameFromId(identity->current_role, false))));
 	dmu_warehouse_check_privileges(dmu_warehouse_resolve_again(control->request.users),
 								   true);
+}
+
+void
+dmu_allowed_explain(const DmuControl *control, DmuError *error,
+					MemoryContext context)
+{
+	if (control->service.version[0] == '\0')
+		return;
+	PG_TRY();
+	{
+		dmu_transaction_begin();
+		check_extension(control);
+		dmu_transaction_commit(context);
+	}
+	PG_CATCH();
+	{
+		dmu_error_catch(error, context);
+	}
+	PG_END_TRY();
 }
 
 bool

@@ -24,6 +24,14 @@ extern void dmu_allowed_begin(DmuControl *control);
 extern void dmu_allowed_check(DmuControl *control);
 
 /*
+ * For the error that ends the service: where the extension is another one by
+ * now, or has gone, that says more than whatever was met when it went, and takes
+ * its place.  In "context"; no transaction may be open.  Raises nothing.
+ */
+extern void dmu_allowed_explain(const DmuControl *control, DmuError *error,
+								MemoryContext context);
+
+/*
  * False if somebody is about to drop, rename, move or copy the database.  Waits
  * for nothing, holds nothing, and needs no transaction.
  */

@@ -276,6 +276,8 @@ dmu_service_main(Datum main_arg)
 	PG_CATCH();
 	{
 		dmu_error_catch(error, s->context);
+		if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+			dmu_allowed_explain(s->control, error, s->context);
 		note_error(s, error);
 	}
 	PG_END_TRY();

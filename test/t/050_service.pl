@@ -101,11 +101,24 @@ for my $case (
 	like($err, $message, 'with a reason');
 }
 
-# Several sessions at once: one of them starts it.
-my @clients = map { start_psql($node, 'w', "SELECT datamart_users_start_service(1, '50 ms')") } 1 .. 4;
-my @results = map { (finish($_))[1] } @clients;
-is(join(' ', sort @results), 'f f f t', 'one of several starts it');
-is($node->safe_psql('w', 'SELECT datamart_users_stop_service()'), 't', 'and it stops');
+# Several sessions at once: one of them starts it, and the others need no error
+# to be told; also while an earlier one is ending.
+for my $round (1 .. 10)
+{
+	my @stopping = $round % 2 == 0 ? (start_psql($node, 'w', 'SELECT datamart_users_stop_service()')) : ();
+	my @clients = map { start_psql($node, 'w', "SELECT datamart_users_start_service(1, '50 ms')") } 1 .. 6;
+	my @results = map { join(' ', (finish($_))[1, 2]) =~ s/^\s+|\s+$//gr } @clients;
+	my %seen;
+
+	$seen{$_}++ for @results;
+	# Those that come before the stop find the earlier one.
+	is(join(' ', sort keys %seen), @stopping && !$seen{t} ? 'f' : 'f t', "round $round: they are told so");
+	cmp_ok($seen{t} // 0, '<=', 1, 'one of several starts it');
+	finish($_) for @stopping;
+	$node->safe_psql('w', 'SELECT datamart_users_stop_service()') if $round % 2 == 0;
+	wait_for_sql($node, 'w', "SELECT count(*) = ${\($round % 2)} FROM datamart_users_service", 'as it should be for the next round');
+}
+is($node->safe_psql('w', 'SELECT datamart_users_stop_service()'), 'f', 'none is left');
 
 $node->stop;
 done_testing();

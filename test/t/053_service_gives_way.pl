@@ -81,13 +81,30 @@ wait_for_idle($node);
 like(last_cycle($node, 'w', 'message'), qr/updated from version 1.0 to 1.1/, 'an update ends it');
 $node->safe_psql('w', "UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'datamart_users'");
 
-# The extension itself; an idle service is not in the way of that.
+# The extension itself; an idle service is not in the way of that, or gives way if
+# it is just looking, which has more than one place to notice.
 start_service();
 my $logged = -s $node->logfile;
 $node->safe_psql('w', "SET lock_timeout = '10s'; DROP EXTENSION datamart_users");
 wait_for_idle($node);
-$node->wait_for_log(qr/was dropped/, $logged);
+$node->wait_for_log(qr/was dropped|about to drop or alter the extension|extension "datamart_users" is (?:being dropped|not installed)/, $logged);
 pass('so does one that is dropped');
+$node->safe_psql('w', 'CREATE EXTENSION datamart_users');
+
+# A look that comes when it is being dropped meets tables that are gone.
+start_service();
+my $coordinator = $node->safe_psql('w', 'SELECT pid FROM datamart_users_service');
+my $dropper = $node->background_psql('w');
+$logged = -s $node->logfile;
+$dropper->query_safe("SET lock_timeout = '10s'");
+$dropper->query_safe('BEGIN; DROP EXTENSION datamart_users');
+wait_for_sql($node, 'w', "SELECT count(*) > 0 FROM pg_locks WHERE pid = $coordinator AND NOT granted OR NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $coordinator)", 'a look waits for it');
+$dropper->query_safe('COMMIT');
+$dropper->quit;
+wait_for_idle($node);
+my $log = slurp_file($node->logfile, $logged);
+like($log, qr/service ended .*\n.*extension "datamart_users" was dropped/, 'the log tells what happened');
+unlike($log, qr/could not open relation/, 'and not what was met');
 $node->safe_psql('w', 'CREATE EXTENSION datamart_users');
 
 # Nor does a busy one keep it.
