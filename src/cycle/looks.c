@@ -48,6 +48,7 @@ struct DmuLooks
 	DmuLook		look;
 	TimestampTz next_look;
 	TimestampTz earliest_look;	/* even if the queue is empty before that */
+	TimestampTz last_end;		/* of the last look */
 	int64		usual_look;		/* what looks take, microseconds, averaged */
 	int64		behind;			/* who waits, and is not in the queue */
 	int32		max_users;		/* that the next look is to queue */
@@ -235,7 +236,8 @@ dmu_looks_take(DmuLooks *s)
 	 */
 	took = Max(GetCurrentTimestamp() - start, 0);
 	s->usual_look += (took - s->usual_look) / DMU_LOOKS_AVERAGED;
-	s->earliest_look = start + took + s->usual_look;
+	s->last_end = start + took;
+	s->earliest_look = s->last_end + s->usual_look;
 	s->next_look = Max(start + control->request.poll * 1000, s->earliest_look);
 	plan_next_look(s);
 	pg_atomic_write_u64(&control->service.look_usec, (uint64) took);
@@ -265,10 +267,9 @@ bool
 dmu_looks_is_due(const DmuLooks *s)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int64		longest = Max(s->control->request.poll * 1000, 60 * USECS_PER_SEC);
 
 	/* The clock may have been set back. */
-	return now >= s->next_look || s->next_look - now > longest;
+	return now >= s->next_look || now < s->last_end;
 }
 
 void
