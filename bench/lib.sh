@@ -64,7 +64,8 @@ choose() {
 # flag CONDITION: those datamart users, and nobody else, are modified; tables
 # are vacuumed and on disk.
 flag() {
-	sql "$database" -c "
+	# Without room to hash the ids of a condition each row would read them all.
+	sql "$database" -c "SET work_mem = '1GB'" -c "
 		UPDATE dwh.dimension_users SET modified = ($1)
 		WHERE modified IS DISTINCT FROM ($1)" -c '
 		VACUUM ANALYZE dwh.dimension_users' -c CHECKPOINT

@@ -248,6 +248,13 @@ dmu_plan_rows(const DmuPlan *plan)
 	return plan->statement->planTree->plan_rows;
 }
 
+bool
+dmu_plan_is_scan(const DmuPlan *plan, Oid relation, AttrNumber *first,
+				 AttrNumber *condition)
+{
+	return dmu_plan_facts_scan(plan->statement, relation, first, condition);
+}
+
 void
 dmu_plan_run(DmuPlan *plan, DestReceiver *dest)
 {

@@ -55,6 +55,14 @@ extern double dmu_plan_rows(const DmuPlan *plan);
  */
 extern int	dmu_plan_lookups(const DmuPlan *plan);
 
+/*
+ * True if all it does is read this table from end to end, in this process,
+ * for the rows where a column of type boolean is true: "condition" is that
+ * column, and "first" the integer column that its first result is.
+ */
+extern bool dmu_plan_is_scan(const DmuPlan *plan, Oid relation,
+							 AttrNumber *first, AttrNumber *condition);
+
 /* Runs it once, rows go to "dest" one by one, and frees it. */
 extern void dmu_plan_run(DmuPlan *plan, DestReceiver *dest);
 

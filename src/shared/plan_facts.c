@@ -19,6 +19,7 @@
 #include "nodes/primnodes.h"
 #include "parser/parsetree.h"
 #include "storage/bufmgr.h"
+#include "utils/fmgroids.h"
 #include "utils/rel.h"
 
 /* What is walked over. */
@@ -255,4 +256,33 @@ dmu_plan_facts_lookups(const PlannedStmt *statement)
 		!IsA(node->lefttree, FunctionScan))
 		return -1;
 	return count_lookups(&walk, node->righttree);
+}
+
+/* The column of a table that it is, maybe made a bigint; or 0. */
+static AttrNumber
+column_of(Node *node)
+{
+	if (IsA(node, FuncExpr) && (((FuncExpr *) node)->funcid == F_INT8_INT4 ||
+								((FuncExpr *) node)->funcid == F_INT8_INT2))
+		node = linitial(((FuncExpr *) node)->args);
+	if (IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	if (!IsA(node, Var) || ((Var *) node)->varattno <= 0)
+		return 0;
+	return ((Var *) node)->varattno;
+}
+
+bool
+dmu_plan_facts_scan(const PlannedStmt *statement, Oid relation,
+					AttrNumber *first, AttrNumber *condition)
+{
+	const Plan *plan = statement->planTree;
+
+	if (!IsA(plan, SeqScan) || plan->initPlan != NIL ||
+		list_length(plan->qual) != 1 ||
+		rt_fetch(((const Scan *) plan)->scanrelid, statement->rtable)->relid != relation)
+		return false;
+	*first = column_of((Node *) ((TargetEntry *) linitial(plan->targetlist))->expr);
+	*condition = column_of(linitial(plan->qual));
+	return *first > 0 && *condition > 0;
 }

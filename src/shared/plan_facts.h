@@ -28,4 +28,8 @@ extern DmuPlanFacts dmu_plan_facts(const PlannedStmt *statement, bool few);
 /* See dmu_plan_lookups(). */
 extern int	dmu_plan_facts_lookups(const PlannedStmt *statement);
 
+/* See dmu_plan_is_scan(). */
+extern bool dmu_plan_facts_scan(const PlannedStmt *statement, Oid relation,
+								AttrNumber *first, AttrNumber *condition);
+
 #endif							/* DMU_PLAN_FACTS_H */
