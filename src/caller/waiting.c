@@ -71,17 +71,34 @@ compare_ids(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
+#define ST_SORT sort_ages
+#define ST_ELEMENT_TYPE int64
+#define ST_COMPARE(a, b) (*(a) < *(b) ? -1 : *(a) > *(b))
+#define ST_SCOPE static
+#define ST_DEFINE
+#include "lib/sort_template.h"
+
+/* The place of one that waits; where counts are known they come in order. */
+static int64
+place_of(const Waiters *waiters, int64 dimension_user_id)
+{
+	const int64 *ids = (const int64 *) ((char *) waiters->backlog.waiting +
+										ARR_OVERHEAD_NONULLS(1));
+	const int64 *place;
+
+	if (ids[waiters->nlist] == dimension_user_id)
+		return waiters->nlist;
+	place = bsearch(&dimension_user_id, ids, waiters->backlog.nwaiting,
+					sizeof(int64), compare_ids);
+	return place - ids;
+}
+
 /* DmuQueueRowConsumer */
 static void
 add_waiter(const DmuQueueRow *row, void *arg)
 {
 	Waiters    *waiters = (Waiters *) arg;
-	Waiter	   *waiter = &waiters->list[waiters->nlist++];
-	const int64 *ids = (const int64 *) ((char *) waiters->backlog.waiting +
-										ARR_OVERHEAD_NONULLS(1));
-	const int64 *position = bsearch(&row->dimension_user_id, ids,
-									waiters->backlog.nwaiting, sizeof(int64),
-									compare_ids);
+	Waiter	   *waiter = &waiters->list[waiters->nlist];
 
 	waiter->dimension_user_id = row->dimension_user_id;
 	waiter->priority = dmu_priority_of(row->recency_class, row->activity_class);
@@ -89,7 +106,8 @@ add_waiter(const DmuQueueRow *row, void *arg)
 									 row->dimension_user_id);
 	if (waiter->held != NULL && !waiter->held->held)
 		waiter->held = NULL;
-	waiter->since = waiters->since[position - ids];
+	waiter->since = waiters->since[place_of(waiters, row->dimension_user_id)];
+	waiters->nlist++;
 	if (row->has_last_action)
 		waiter->last_action_at = row->last_action_at;
 	else
@@ -183,7 +201,7 @@ put_waiting(DmuRows *rows, const char *users_name, DmuPriority priority,
 	values[6] = Int64GetDatum(row->parked);
 	if (nages > 0)
 	{
-		qsort(ages, nages, sizeof(int64), compare_ids);
+		sort_ages(ages, nages);
 		values[7] = percentile(ages, nages, 1.0);
 		values[8] = percentile(ages, nages, 0.50);
 		values[9] = percentile(ages, nages, 0.95);

@@ -44,8 +44,6 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#define MAX_PARAMS 16
-
 /* What the names of all our tables begin with. */
 #define TABLE_PREFIX DMU_EXTENSION_NAME "_"
 
@@ -227,20 +225,22 @@ check_table(const DmuOwnerScope *scope, const char *mark, int expected)
 						reads ? AccessShareLock : RowExclusiveLock, !reads);
 }
 
+/* Rows go to "dest", or to SPI_tuptable if that is NULL. */
 static void
 execute(const DmuOwnerScope *scope, const char *format, bool read_only,
-		int expected, int nparams, const DmuParam *params)
+		int expected, int nparams, const DmuParam *params, DestReceiver *dest)
 {
 	StringInfoData sql;
-	Oid			types[MAX_PARAMS];
-	Datum		values[MAX_PARAMS];
-	char		nulls[MAX_PARAMS];
+	SPIExecuteOptions options = {
+		.params = makeParamList(nparams),
+		.read_only = read_only,
+		.dest = dest
+	};
 	const char *rest = format;
 	const char *mark;
 	int			result;
 	ErrorContextCallback explain = {.previous = error_context_stack,.callback = dmu_extension_explain_newer,.arg = scope->newer};
 
-	Assert(nparams <= MAX_PARAMS);
 	if (scope->newer != NULL)
 		error_context_stack = &explain;
 	initStringInfo(&sql);
@@ -257,17 +257,23 @@ execute(const DmuOwnerScope *scope, const char *format, bool read_only,
 
 	for (int i = 0; i < nparams; i++)
 	{
-		types[i] = params[i].type;
-		values[i] = params[i].value;
-		nulls[i] = params[i].isnull ? 'n' : ' ';
+		options.params->params[i].ptype = params[i].type;
+		options.params->params[i].value = params[i].value;
+		options.params->params[i].isnull = params[i].isnull;
+		options.params->params[i].pflags = PARAM_FLAG_CONST;
 	}
 
-	result = SPI_execute_with_args(sql.data, nparams, types, values, nulls,
-								   read_only, 0);
+	result = SPI_execute_extended(sql.data, &options);
+
+	/* So SPI calls a query whose rows go to a receiver of ours. */
+	if (dest != NULL && dest->mydest == DestNone && result == SPI_OK_UTILITY)
+		result = SPI_OK_SELECT;
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of \"%s\"",
 			 SPI_result_code_string(result), sql.data);
 	error_context_stack = explain.previous;
+	if (options.params != NULL)
+		pfree(options.params);
 	pfree(sql.data);
 }
 
@@ -275,7 +281,14 @@ void
 dmu_owner_run(const DmuOwnerScope *scope, const char *format, int expected,
 			  int nparams, const DmuParam *params)
 {
-	execute(scope, format, false, expected, nparams, params);
+	execute(scope, format, false, expected, nparams, params, NULL);
+}
+
+void
+dmu_owner_read(const DmuOwnerScope *scope, const char *format, int nparams,
+			   const DmuParam *params, DestReceiver *dest)
+{
+	execute(scope, format, false, SPI_OK_SELECT, nparams, params, dest);
 }
 
 void
@@ -284,7 +297,7 @@ dmu_owner_read_latest(const DmuOwnerScope *scope, const char *format,
 {
 	/* A read-only execution uses the snapshot that is active. */
 	PushActiveSnapshot(GetLatestSnapshot());
-	execute(scope, format, true, SPI_OK_SELECT, nparams, params);
+	execute(scope, format, true, SPI_OK_SELECT, nparams, params, NULL);
 	PopActiveSnapshot();
 }
 

@@ -33,6 +33,7 @@ typedef struct SinceReceiver
 	DestReceiver pub;
 	const int64 *ids;			/* in order */
 	int64		nids;
+	int64		next;			/* place behind the last one entered */
 	TimestampTz *since;
 } SinceReceiver;
 
@@ -46,9 +47,9 @@ receiver_nothing(DestReceiver *self)
 {
 }
 
-/* An id may be there twice, in a view; it waits since the first of them. */
-static void
-enter(SinceReceiver *receiver, int64 id, TimestampTz since)
+/* The place of the first one that is not less than an id. */
+static int64
+find_place(const SinceReceiver *receiver, int64 id)
 {
 	int64		low = 0;
 	int64		high = receiver->nids;
@@ -62,9 +63,25 @@ enter(SinceReceiver *receiver, int64 id, TimestampTz since)
 		else
 			high = middle;
 	}
-	if (low < receiver->nids && receiver->ids[low] == id &&
-		!TIMESTAMP_NOT_FINITE(since))
-		receiver->since[low] = Min(receiver->since[low], since);
+	return low;
+}
+
+/*
+ * An id may be there twice, in a view; it waits since the first of them.  Most
+ * rows come in order of the ids.
+ */
+static void
+enter(SinceReceiver *receiver, int64 id, TimestampTz since)
+{
+	int64		place = receiver->next;
+
+	if (place >= receiver->nids || receiver->ids[place] != id)
+		place = find_place(receiver, id);
+	if (place >= receiver->nids || receiver->ids[place] != id)
+		return;
+	receiver->next = place + 1;
+	if (!TIMESTAMP_NOT_FINITE(since))
+		receiver->since[place] = Min(receiver->since[place], since);
 }
 
 static bool
@@ -105,13 +122,10 @@ read_seen(Oid users, SinceReceiver *receiver)
 	DmuOwnerScope scope;
 
 	dmu_owner_enter(&scope);
-	dmu_owner_run(&scope,
-				  "SELECT dimension_user_id, first_seen_at"
-				  "  FROM %s.datamart_users_seen WHERE users_oid = $1",
-				  SPI_OK_SELECT, DMU_PARAMS(dmu_param_oid(users)));
-	for (uint64 i = 0; i < SPI_processed; i++)
-		enter(receiver, DatumGetInt64(dmu_owner_value(SPI_tuptable, i, 1)),
-			  DatumGetTimestampTz(dmu_owner_value(SPI_tuptable, i, 2)));
+	dmu_owner_read(&scope,
+				   "SELECT dimension_user_id, first_seen_at"
+				   "  FROM %s.datamart_users_seen WHERE users_oid = $1",
+				   DMU_PARAMS(dmu_param_oid(users)), &receiver->pub);
 	dmu_owner_leave(&scope);
 }
 
