@@ -2,27 +2,47 @@
 #
 # growth.sh
 #		Cost of a datamart user and memory of a worker, by length of the queue,
-#		with the light procedure.  Memory is what a worker has for itself
-#		(RssAnon), early and at its most.
+#		with the light procedure.  Memory is what a process has for itself
+#		(RssAnon), of a worker early and at its most.  The coordinator, who has
+#		counted everybody, keeps that until it has written it down.
 
 # The variables are the caller's.
 # shellcheck disable=SC2154
 
-# watch_memory FILE: the memory of each worker, kB, time and again while there is
-# a file FILE.on.  Without the server, which is at work.
+# watch_memory FILE: the memory of each process of a cycle, kB, time and again
+# while there is a file FILE.on.  Without the server, which is at work.
 watch_memory() {
-	local postmaster pid key kb
+	local postmaster kind pid key kb
 	read -r postmaster <"$workspace/data/postmaster.pid"
 	while [[ -e $1.on ]]; do
-		for pid in $(pgrep -P "$postmaster" -f datamart_users || true); do
-			while read -r key kb _; do
-				if [[ $key = RssAnon: ]]; then
-					printf '%s\t%s\n' "$pid" "$kb" >>"$1"
-				fi
-			done 2>/dev/null <"/proc/$pid/status" || true
+		for kind in worker coordinator; do
+			for pid in $(pgrep -P "$postmaster" -f "datamart_users $kind" || true); do
+				while read -r key kb _; do
+					if [[ $key = RssAnon: ]]; then
+						printf '%s\t%s\t%s\n' "$kind" "$pid" "$kb" >>"$1"
+					fi
+				done 2>/dev/null <"/proc/$pid/status" || true
+			done
 		done
 		sleep 0.3
 	done
+}
+
+# record_memory FILE: what was watched; a short cycle may be over before anybody
+# looks.
+record_memory() {
+	local figure value
+	# The first sample of a worker may be from before its plans.
+	while read -r figure value; do
+		record "$group" cycle "$length" "$figure" "$value"
+	done < <(awk -F '\t' '
+		$1 == "coordinator" { if ($3 > c) c = $3 }
+		$1 == "worker" { n[$2]++; if (!($2 in early) || n[$2] == 2) early[$2] = $3; if ($3 > most[$2]) most[$2] = $3 }
+		END {
+			for (pid in most) { if (most[pid] > m) m = most[pid]; if (early[pid] > e) e = early[pid] }
+			if (m > 0) { print "mb_early", e / 1024; print "mb_most", m / 1024 }
+			if (c > 0) print "mb_coordinator", c / 1024
+		}' "$1")
 }
 
 measure_growth() {
@@ -57,16 +77,7 @@ measure_growth() {
 				FROM datamart_users_cycle_priorities WHERE cycle_id = $cycle_id")"
 			record "$group" cycle "$length" us_prioritise "$(calculate "$(prioritisation_ms) * 1000 / $length")"
 			record "$group" cycle "$length" cpu_each "$(calculate "$used_server * 1000 / $length")"
-			# The first sample of a worker may be from before its plans.
-			awk -F '\t' '
-				{ n[$1]++; if (!($1 in early) || n[$1] == 2) early[$1] = $2; if ($2 > most[$1]) most[$1] = $2 }
-				END { for (pid in most) { if (most[pid] > m) m = most[pid]; if (early[pid] > e) e = early[pid] }; print e / 1024, m / 1024 }' \
-				"$file" >"$file.sum"
-			# A short cycle may be over before anybody looks.
-			if [[ -s $file ]]; then
-				record "$group" cycle "$length" mb_early "$(cut -d ' ' -f 1 "$file.sum")"
-				record "$group" cycle "$length" mb_most "$(cut -d ' ' -f 2 "$file.sum")"
-			fi
+			record_memory "$file"
 		done
 	done
 }
@@ -81,7 +92,8 @@ show_growth() {
 		table "$group" value 1 'datamart users' 'us_each=microseconds of a worker for each, without prioritisation' \
 			'us_refresh=of that, its refresh, without the slowest of each worker' \
 			'us_prioritise=microseconds of prioritisation for each' 'cpu_each=microseconds of processor time for each, all of it' \
-			'mb_early=memory of the largest worker early, MB' 'mb_most=and at its most' <"$scratch/growth" | page
+			'mb_early=memory of the largest worker early, MB' 'mb_most=and at its most' \
+			'mb_coordinator=of the coordinator, at its most' <"$scratch/growth" | page
 		awk -F '\t' -v OFS='\t' -v group="$group" '$1 == group && $2 == "us_refresh" { print $3, $6, $7, $8 }' "$scratch/growth" |
 			sort -g >"$scratch/growth.cost"
 		awk -F '\t' -v OFS='\t' -v group="$group" '$1 == group && $2 == "mb_most" { print $3, $6, $7, $8 }' "$scratch/growth" |

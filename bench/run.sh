@@ -26,7 +26,7 @@
 #	PEERS			list of cases of throughput, "all" for all of them; those
 #					that the default leaves out need npm (see throughput.sh)
 #	PROCEDURES		list of heavy, light, and row, which only writes one
-#					("heavy light")
+#					("heavy light row")
 #	HEAVY, LIGHT	datamart users that a run refreshes (60, 20000)
 #	HEAD			yes: the head of the queue, not a random sample (no)
 #	SLOW			of the light ones, what a run of slow peers takes (300)
@@ -62,7 +62,7 @@ done
 	shared_buffers=${SHARED_BUFFERS:-512MB} results=${RESULTS:-}
 	read -r -a workers_list <<<"${WORKERS:-2}"
 	read -r -a peers <<<"${PEERS:-}"
-	read -r -a procedures <<<"${PROCEDURES:-heavy light}"
+	read -r -a procedures <<<"${PROCEDURES:-heavy light row}"
 	read -r -a fractions <<<"${FRACTIONS:-1 10 100}"
 	read -r -a cases <<<"${CASES:-}"
 	read -r -a growth <<<"${GROWTH:-1000 5000 20000}"

@@ -33,6 +33,10 @@ foreach my $how ('enable_seqscan = on', 'enable_seqscan = off')
 		$first, "the first of two million, $how");
 }
 is($node->safe_psql('w', 'SELECT sum(waiting) FROM datamart_users_backlog'), 2000100, 'all of them wait');
+is($node->safe_psql('w', 'SELECT count(*) FROM datamart_users_stale(300)'), 300, 'and the first of them are told');
+is($node->safe_psql('w', 'SELECT backlog, found, processed, failed FROM datamart_users_run_cycle(50, 2)'),
+	'2000100|50|50|0', 'a cycle takes the first of them');
+is($node->safe_psql('w', 'SELECT count(*) FROM dwh.many WHERE NOT modified'), 50, 'these are done');
 is($node->safe_psql('w', 'SELECT count(*) FROM datamart_users_counts'), 0, 'nothing is remembered');
 
 done_testing();

@@ -1,0 +1,84 @@
+# A table that is read from end to end is read without executor: whatever
+# types its columns have, and wherever they lie in a row, those who wait are
+# those of the query.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../perl";
+
+use DatamartUsersTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('scan');
+
+add_warehouse($node, 'w', 50);
+$node->safe_psql('w', <<'SQL');
+CREATE DOMAIN dwh.id AS integer CHECK (VALUE > 0);
+CREATE DOMAIN dwh.small AS smallint;
+CREATE DOMAIN dwh.flag AS boolean;
+CREATE SCHEMA s;
+SQL
+
+my $fill = "SELECT n, n % 3 = 0 FROM generate_series(1, 200) AS n";
+my %tables = (
+	'a bigint' => "CREATE TABLE s.t AS SELECT n::bigint AS dimension_user_id, n % 3 = 0 AS modified FROM generate_series(1, 200) AS n;
+		INSERT INTO s.t VALUES (-9000000000, TRUE), (9000000000, TRUE)",
+	'a smallint' => "CREATE TABLE s.t (dimension_user_id smallint, modified boolean); INSERT INTO s.t $fill; INSERT INTO s.t VALUES (-7, TRUE)",
+	'domains' => "CREATE TABLE s.t (modified dwh.flag, dimension_user_id dwh.id); INSERT INTO s.t SELECT b, a FROM ($fill) AS f (a, b)",
+	'a domain over smallint' => "CREATE TABLE s.t (dimension_user_id dwh.small, modified dwh.flag); INSERT INTO s.t $fill",
+	'columns behind others of any length' => "CREATE TABLE s.t (a text, b numeric, dimension_user_id integer, c text, modified boolean, d text);
+		INSERT INTO s.t SELECT CASE WHEN n % 2 = 0 THEN repeat('a', n) END, n, n, repeat('c', 40 * n), n % 3 = 0, repeat('long', 3000) FROM generate_series(1, 200) AS n",
+	'columns that were added and dropped' => "CREATE TABLE s.t (gone text, dimension_user_id integer, gone_too integer);
+		INSERT INTO s.t SELECT 'x', n, n FROM generate_series(1, 200) AS n;
+		ALTER TABLE s.t DROP COLUMN gone, ADD COLUMN filling text DEFAULT 'y', ADD COLUMN modified boolean DEFAULT TRUE, DROP COLUMN gone_too;
+		INSERT INTO s.t (dimension_user_id, modified) SELECT 1000 + n, n % 2 = 0 FROM generate_series(1, 100) AS n",
+	'nulls' => "CREATE TABLE s.t (dimension_user_id integer, modified boolean);
+		INSERT INTO s.t $fill; INSERT INTO s.t VALUES (1001, NULL), (NULL, TRUE), (NULL, NULL), (NULL, FALSE), (1002, TRUE)",
+	'rows that are dead' => "CREATE TABLE s.t (dimension_user_id integer, modified boolean);
+		INSERT INTO s.t $fill; UPDATE s.t SET modified = NOT modified WHERE dimension_user_id % 5 = 0; DELETE FROM s.t WHERE dimension_user_id % 7 = 0",
+	'the same one twice' => "CREATE TABLE s.t (dimension_user_id integer, modified boolean); INSERT INTO s.t $fill; INSERT INTO s.t $fill",
+	'a child' => "CREATE TABLE s.t (dimension_user_id integer, modified boolean); INSERT INTO s.t $fill;
+		CREATE TABLE s.child (extra text) INHERITS (s.t); INSERT INTO s.child SELECT 500 + n, TRUE FROM generate_series(1, 100) AS n",
+	'partitions' => "CREATE TABLE s.t (dimension_user_id integer, modified boolean) PARTITION BY RANGE (dimension_user_id);
+		CREATE TABLE s.one PARTITION OF s.t FOR VALUES FROM (0) TO (100); CREATE TABLE s.two PARTITION OF s.t DEFAULT; INSERT INTO s.t $fill",
+	'partitions by the flag' => "CREATE TABLE s.t (dimension_user_id integer, modified boolean) PARTITION BY LIST (modified);
+		CREATE TABLE s.one PARTITION OF s.t FOR VALUES IN (TRUE); CREATE TABLE s.two PARTITION OF s.t DEFAULT; INSERT INTO s.t $fill",
+	'a generated key' => "CREATE TABLE s.t (n integer, modified boolean, dimension_user_id integer GENERATED ALWAYS AS (n + 1000) STORED); INSERT INTO s.t $fill",
+	'a condition in its column' => "CREATE TABLE s.t (dimension_user_id integer, modified boolean NOT NULL CHECK (modified)); INSERT INTO s.t SELECT n, TRUE FROM generate_series(1, 200) AS n",
+);
+
+# Only 18 computes what it reads.
+if ($node->safe_psql('w', "SELECT current_setting('server_version_num')::integer") >= 180000)
+{
+	$tables{'a key that is computed'} = "CREATE TABLE s.t (n integer, modified boolean, dimension_user_id integer GENERATED ALWAYS AS (n + 1000) VIRTUAL); INSERT INTO s.t $fill";
+}
+
+my $columns = 'dimension_user_id, recency_class, activity_class, action_count, last_action_at';
+foreach my $what (sort keys %tables)
+{
+	$node->safe_psql('w', "DROP TABLE IF EXISTS s.t CASCADE; DROP TABLE IF EXISTS s.child, s.one, s.two;
+		$tables{$what};
+		CREATE INDEX ON s.t (dimension_user_id) WHERE modified");
+	$node->safe_psql('w', 'VACUUM ANALYZE s.t');
+
+	my $users = "SET datamart_users.users_table = 's.t'";
+	my $statement = $node->safe_psql('w', "$users; SELECT datamart_users_priority_query(1000)");
+	$statement =~ s/;\s*\z//;
+	my $expected = $node->safe_psql('w', "SELECT DISTINCT $columns FROM ($statement) AS q ORDER BY 1");
+
+	cmp_ok(split(/\n/, $expected), '>', 50, "$what: many wait");
+	foreach my $how ('enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off', 'enable_seqscan = off')
+	{
+		foreach my $look ('first', 'second')
+		{
+			is($node->safe_psql('w', "$users; SET $how; SELECT $columns FROM datamart_users_queue(1000) ORDER BY 1"),
+				$expected, "$what: $look look, $how");
+		}
+	}
+}
+
+done_testing();
