@@ -71,10 +71,14 @@ is_same_version(const DmuCount *a, const DmuCount *b)
  * from another one.
  */
 static void
-recall_entry(DmuCount *wanted, const DmuCount *entry, int run)
+recall_entry(DmuCounts *counts, DmuCount *wanted, const DmuCount *entry, int run)
 {
 	if ((entry->flags & DMU_COUNT_EARLIER) == 0)
+	{
+		if ((wanted->flags & DMU_COUNT_KNOWN) == 0)
+			counts->nknown++;
 		wanted->flags = DMU_COUNT_KNOWN | (entry->flags & DMU_COUNT_HAS_LAST);
+	}
 	else if ((wanted->flags & DMU_COUNT_KNOWN) == 0 &&
 			 ((wanted->flags & DMU_COUNT_EARLIER) == 0 ||
 			  entry->last_action < wanted->last_action))
@@ -120,7 +124,7 @@ recall_chunk(DmuCounts *counts, const DmuCountChunk *chunk, int run)
 		if (wanted->dimension_user_id != entry.dimension_user_id ||
 			!is_same_version(wanted, &entry))
 			continue;
-		recall_entry(wanted, &entry, run);
+		recall_entry(counts, wanted, &entry, run);
 	}
 }
 
@@ -158,7 +162,12 @@ dmu_counts_drop(DmuCounts *counts, const int64 *ids, int64 nids)
 	{
 		while (i < nids && ids[i] < counts->list[j].dimension_user_id)
 			i++;
-		if (i < nids && ids[i] == counts->list[j].dimension_user_id)
-			counts->list[j].xmin = InvalidTransactionId;
+		if (i == nids || ids[i] != counts->list[j].dimension_user_id)
+			continue;
+		if ((counts->list[j].flags & DMU_COUNT_KNOWN) != 0 &&
+			counts->list[j].run != DMU_COUNT_NEW &&
+			TransactionIdIsValid(counts->list[j].xmin))
+			counts->nknown--;
+		counts->list[j].xmin = InvalidTransactionId;
 	}
 }

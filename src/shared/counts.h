@@ -63,6 +63,9 @@ typedef struct DmuCounts
 	int64		n;
 	double		expected;		/* rows with the flag, by the planner */
 	bool		unique;			/* nobody was there more than once */
+	int64		nknown;			/* entries whose number the table had, and
+								 * that still wait */
+	bool		counted;		/* by this process, at least some */
 	int64		runs[DMU_MAX_RUNS]; /* names of the runs that were read */
 	int			nruns;
 	int64		nstored;		/* entries that the table has, of any use or

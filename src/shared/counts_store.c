@@ -68,12 +68,16 @@ storable(const DmuCounts *counts, int run)
 int64
 dmu_counts_new(const DmuCounts *counts)
 {
-	return storable(counts, DMU_COUNT_NEW);
+	return counts->counted ? storable(counts, DMU_COUNT_NEW) : 0;
 }
 
 bool
 dmu_counts_are_news(const DmuCounts *counts)
 {
+	/* Those are storable, and the usual answer takes no walk over all. */
+	if (!counts->counted &&
+		counts->nstored <= 2 * counts->nknown + USELESS_MAX)
+		return false;
 	return dmu_counts_new(counts) > 0 ||
 		counts->nstored > 2 * storable(counts, -1) + USELESS_MAX;
 }

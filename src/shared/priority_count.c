@@ -207,6 +207,7 @@ run_plan(DmuPlan *plan, const DmuWarehouse *warehouse, DmuCounts *counts,
 static void
 count_wanted(const DmuWarehouse *warehouse, DmuCounts *counts, DmuPlan *plan)
 {
+	counts->counted = true;
 	run_plan(plan, warehouse, counts, count_receive);
 	for (int64 i = 0; i < counts->n; i++)
 	{
@@ -232,6 +233,7 @@ look_for_recent(const DmuWarehouse *warehouse, DmuCounts *counts,
 {
 	int64		n = 0;
 
+	counts->counted = true;
 	run_plan(plan, warehouse, counts, recent_receive);
 	for (int64 i = 0; i < counts->n; i++)
 	{
@@ -332,10 +334,13 @@ dmu_count_facts(const DmuWarehouse *warehouse, DmuCounts *counts,
 	int			nest_level = NewGUCNestLevel();
 
 	raise_work_mem(counts->n);
-	if (max_users == DMU_WHOLE_BACKLOG || max_users >= counts->n)
-		count_everybody(warehouse, counts);
-	else
-		count_first(warehouse, counts, max_users);
+	if (counts->nknown < counts->n)
+	{
+		if (max_users == DMU_WHOLE_BACKLOG || max_users >= counts->n)
+			count_everybody(warehouse, counts);
+		else
+			count_first(warehouse, counts, max_users);
+	}
 	AtEOXact_GUC(false, nest_level);
 
 	/*

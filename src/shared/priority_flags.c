@@ -210,11 +210,14 @@ run_look(const DmuWarehouse *warehouse, DmuPlan *plan, LookReceiver *receiver)
 static void
 list_ids(LookReceiver *receiver, const DmuCounts *counts)
 {
-	receiver->capacity = Max(counts->n, 1);
-	receiver->array = palloc_extended(dmu_ids_size(receiver->capacity),
+	int64	   *ids;
+
+	receiver->array = palloc_extended(dmu_ids_size(Max(counts->n, 1)),
 									  MCXT_ALLOC_HUGE);
+	receiver->nids = counts->n;
+	ids = dmu_ids_of(receiver->array);
 	for (int64 i = 0; i < counts->n; i++)
-		add_id(receiver, counts->list[i].dimension_user_id);
+		ids[i] = counts->list[i].dimension_user_id;
 }
 
 void
@@ -256,10 +259,13 @@ dmu_flags_read(const DmuWarehouse *warehouse, DmuBacklog *backlog)
 	{
 		dmu_counts_sort(backlog->counts);
 		list_ids(&receiver, backlog->counts);
+		backlog->total = receiver.nids;
 	}
 	else
+	{
 		qsort(dmu_ids_of(receiver.array), receiver.nids, sizeof(int64), compare_ids);
+		backlog->total = qunique(dmu_ids_of(receiver.array), receiver.nids,
+								 sizeof(int64), compare_ids);
+	}
 	backlog->waiting = receiver.array;
-	backlog->total = qunique(dmu_ids_of(receiver.array), receiver.nids,
-							 sizeof(int64), compare_ids);
 }

@@ -122,30 +122,50 @@ compare_in_heap(Datum a, Datum b, void *arg)
 						  (const DmuCount *) DatumGetPointer(b));
 }
 
-/* The first "n" of all, in order; palloc'd. */
+/* True if one that is not classified has a later recency class than this one. */
+static inline bool
+is_less_recent(const Order *order, const DmuCount *count,
+			   const DmuCount *classified)
+{
+	int			class = (classified->flags & DMU_COUNT_CLASSES) >> 2;
+
+	return class <= DMU_NRECENCY &&
+		((count->flags & DMU_COUNT_HAS_LAST) == 0 ||
+		 count->last_action < order->recent[class - 1]);
+}
+
+/* The first "n" of all, classified and in order; palloc'd. */
 static DmuCount **
-choose_first(DmuCounts *counts, int64 n)
+choose_first(const Order *order, DmuCounts *counts, int64 n)
 {
 	DmuCount  **first = palloc_extended(n * sizeof(DmuCount *), MCXT_ALLOC_HUGE);
 	binaryheap *heap;
 
+	for (int64 i = 0; i < n; i++)
+	{
+		first[i] = &counts->list[i];
+		classify(order, first[i]);
+	}
 	if (n == counts->n)
 	{
-		for (int64 i = 0; i < n; i++)
-			first[i] = &counts->list[i];
 		sort_pointers(first, n);
 		return first;
 	}
 
 	heap = binaryheap_allocate((int) n, compare_in_heap, NULL);
 	for (int64 i = 0; i < n; i++)
-		binaryheap_add_unordered(heap, PointerGetDatum(&counts->list[i]));
+		binaryheap_add_unordered(heap, PointerGetDatum(first[i]));
 	binaryheap_build(heap);
 	for (int64 i = n; i < counts->n; i++)
 	{
-		if (compare_counts(&counts->list[i],
-						   (DmuCount *) DatumGetPointer(binaryheap_first(heap))) < 0)
-			binaryheap_replace_first(heap, PointerGetDatum(&counts->list[i]));
+		DmuCount   *count = &counts->list[i];
+		DmuCount   *last = (DmuCount *) DatumGetPointer(binaryheap_first(heap));
+
+		if (is_less_recent(order, count, last))
+			continue;
+		classify(order, count);
+		if (compare_counts(count, last) < 0)
+			binaryheap_replace_first(heap, PointerGetDatum(count));
 	}
 	for (int64 i = n - 1; i >= 0; i--)
 		first[i] = (DmuCount *) DatumGetPointer(binaryheap_remove_first(heap));
@@ -194,17 +214,18 @@ dmu_known_run(const DmuWarehouse *warehouse, DmuCounts *counts, int max_users,
 	int64		n = Min(max_users, counts->n);
 
 	prepare_order(&order, warehouse->facts_time_type);
-	for (int64 i = 0; i < counts->n; i++)
-		classify(&order, &counts->list[i]);
 	if (max_users == DMU_WHOLE_BACKLOG)
 	{
 		for (int64 i = 0; i < counts->n; i++)
+		{
+			classify(&order, &counts->list[i]);
 			hand_on(&order, &counts->list[i], consume, arg);
+		}
 		return;
 	}
 	if (n <= 0)
 		return;
-	first = choose_first(counts, n);
+	first = choose_first(&order, counts, n);
 	for (int64 i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
