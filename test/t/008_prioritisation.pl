@@ -244,7 +244,8 @@ SQL
 	my $rows = rows_read(@plans);
 
 	is($result, $expected, "$what: the right rows");
-	cmp_ok(scalar(@plans), '>=', 2, "$what: the plans were seen");
+	# The flags of a plain table may be read without one.
+	cmp_ok(scalar(@plans), '>=', 1, "$what: the plans were seen");
 	cmp_ok($rows, '<=', PASSES * $tables + NODES * $backlog,
 		"$what: $backlog rows asked for, $rows read");
 
