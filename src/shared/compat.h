@@ -16,6 +16,7 @@
 #include "utils/acl.h"
 #include "utils/backend_status.h"
 #include "utils/guc_tables.h"
+#include "utils/relcache.h"
 
 #if PG_VERSION_NUM < 150000
 #error "datamart_users needs PostgreSQL 15 or later"
@@ -76,6 +77,14 @@ dmu_create_foreignscan_path(PlannerInfo *root, RelOptInfo *rel,
 #else
 #define dmu_table_beginscan(relation, snapshot) \
 	table_beginscan((relation), (snapshot), 0, NULL)
+#endif
+
+/* The index of a primary key that is not deferrable; 18 added an argument. */
+#if PG_VERSION_NUM >= 180000
+#define dmu_primary_key_index(relation) \
+	RelationGetPrimaryKeyIndex((relation), false)
+#else
+#define dmu_primary_key_index(relation) RelationGetPrimaryKeyIndex(relation)
 #endif
 
 /* The "extra" of a setting is malloc'd before 16, and guc_malloc'd since. */

@@ -172,9 +172,9 @@ has_foreign_code(Relation relation)
  * until the end of the transaction, keeps it from coming after the look; it is
  * the one that the statement needs anyway.
  */
-static void
-refuse_foreign_code(const DmuOwnerScope *scope, Oid table, LOCKMODE lockmode,
-					bool with_children)
+static Relation
+open_without_foreign_code(const DmuOwnerScope *scope, Oid table,
+						  LOCKMODE lockmode, bool with_children)
 {
 	Relation	relation = table_open(table, lockmode);
 
@@ -201,9 +201,20 @@ refuse_foreign_code(const DmuOwnerScope *scope, Oid table, LOCKMODE lockmode,
 			continue;
 		name = get_rel_name(child);
 		if (name != NULL && strncmp(name, TABLE_PREFIX, strlen(TABLE_PREFIX)) == 0)
-			refuse_foreign_code(scope, child, lockmode, false);
+			table_close(open_without_foreign_code(scope, child, lockmode, false),
+						NoLock);
 	}
-	table_close(relation, NoLock);
+	return relation;
+}
+
+static Oid
+find_table(const DmuOwnerScope *scope, const char *name)
+{
+	Oid			table = get_relname_relid(name, scope->schema_oid);
+
+	if (!OidIsValid(table))
+		elog(ERROR, "there is no table %s", name);
+	return table;
 }
 
 /* The table that follows a %s in a statement of ours. */
@@ -213,16 +224,22 @@ check_table(const DmuOwnerScope *scope, const char *mark, int expected)
 	const char *name = mark + strlen("%s.");
 	char	   *table_name = pnstrdup(name, strspn(name, "abcdefghijklmnopqrstuvwxyz_"));
 	bool		reads = (expected == SPI_OK_SELECT);
-	Oid			table = get_relname_relid(table_name, scope->schema_oid);
-
-	if (!OidIsValid(table))
-		elog(ERROR, "there is no table %s", table_name);
+	Oid			table = find_table(scope, table_name);
 
 	/* What it shows is bound, and only its owner can change that. */
 	if (reads && get_rel_relkind(table) == RELKIND_VIEW)
 		return;
-	refuse_foreign_code(scope, table,
-						reads ? AccessShareLock : RowExclusiveLock, !reads);
+	table_close(open_without_foreign_code(scope, table,
+										  reads ? AccessShareLock : RowExclusiveLock,
+										  !reads),
+				NoLock);
+}
+
+Relation
+dmu_owner_open(const DmuOwnerScope *scope, const char *name)
+{
+	return open_without_foreign_code(scope, find_table(scope, name),
+									 AccessShareLock, false);
 }
 
 /* Rows go to "dest", or to SPI_tuptable if that is NULL. */

@@ -12,6 +12,7 @@
 
 #include "executor/spi.h"
 #include "param.h"
+#include "utils/relcache.h"
 
 /* What to go back to when our SQL has run. */
 typedef struct DmuOwnerScope
@@ -88,6 +89,12 @@ extern void dmu_owner_read(const DmuOwnerScope *scope, const char *format,
 extern void dmu_owner_read_latest(const DmuOwnerScope *scope,
 								  const char *format,
 								  int nparams, const DmuParam *params);
+
+/*
+ * Opens a table for reading, with the lock that a statement would take until
+ * the end of the transaction; errors as of dmu_owner_run().
+ */
+extern Relation dmu_owner_open(const DmuOwnerScope *scope, const char *name);
 
 /* A column of a statement's result; a value that is never null. */
 extern Datum dmu_owner_value(SPITupleTable *table, uint64 row, int column);
