@@ -1,6 +1,6 @@
 # A table that is read from end to end is read without executor: whatever
 # types its columns have, and wherever they lie in a row, those who wait are
-# those of the query.
+# those of the query.  So are the tables of who is held back.
 
 use strict;
 use warnings;
@@ -79,6 +79,53 @@ foreach my $what (sort keys %tables)
 				$expected, "$what: $look look, $how");
 		}
 	}
+}
+
+# Whom failures, contention and parking hold back, beside those of another
+# datamart: from a page, and from an index.
+my $held = <<'SQL';
+SELECT h.dimension_user_id, max(h.next_attempt_at) > clock_timestamp() AS held, bool_or(h.parked) AS parked, max(h.next_attempt_at) AS until,
+	coalesce(max(h.next_attempt_at) = max(h.next_attempt_at) FILTER (WHERE h.contention), false) AS contention
+  FROM (SELECT dimension_user_id, next_attempt_at, false AS parked, false AS contention
+		  FROM datamart_users_failures WHERE users_oid = 's.t'::regclass
+		UNION ALL
+		SELECT dimension_user_id, next_attempt_at, false, true FROM datamart_users_contention WHERE users_oid = 's.t'::regclass
+		UNION ALL
+		SELECT dimension_user_id, 'infinity', true, false FROM datamart_users_parked WHERE users_oid = 's.t'::regclass) AS h
+ GROUP BY 1
+SQL
+foreach my $many (30, 20000)
+{
+	$node->safe_psql('w', <<"SQL");
+DROP TABLE s.t;
+CREATE TABLE s.t (dimension_user_id integer PRIMARY KEY, modified boolean);
+INSERT INTO s.t SELECT n, TRUE FROM generate_series(1, $many) AS n;
+TRUNCATE datamart_users_failures, datamart_users_contention, datamart_users_parked;
+INSERT INTO datamart_users_failures
+SELECT n, 1, now(), now(), now() + (n % 7 - 3) * interval '1 hour', 'XX000', 'made up', NULL, 1, users, users::text
+  FROM generate_series(1, $many, 2) AS n, unnest(ARRAY['s.t'::regclass, 'dwh.dimension_users']) AS users ORDER BY -n;
+INSERT INTO datamart_users_contention
+SELECT n, 1, now(), now(), now() + (n % 5 - 2) * interval '1 hour', '40001', 'made up', 1, users, users::text
+  FROM generate_series(1, $many, 3) AS n, unnest(ARRAY['s.t'::regclass, 'dwh.dimension_users']) AS users;
+INSERT INTO datamart_users_parked
+SELECT n, 'made up', now(), current_user, users, users::text
+  FROM generate_series(1, $many, 11) AS n, unnest(ARRAY['s.t'::regclass, 'dwh.dimension_users']) AS users;
+ANALYZE s.t;
+SQL
+	foreach my $what ('as it is', 'without the key of failures')
+	{
+		$node->safe_psql('w', 'ALTER TABLE datamart_users_failures DROP CONSTRAINT datamart_users_failures_pkey') if $what ne 'as it is';
+		is($node->safe_psql('w', "SET datamart_users.users_table = 's.t'; SELECT dimension_user_id FROM datamart_users_queue($many) ORDER BY 1"),
+			$node->safe_psql('w', "SELECT t.dimension_user_id FROM s.t LEFT JOIN ($held) AS h USING (dimension_user_id) WHERE h.held IS NOT TRUE ORDER BY 1"),
+			"$many wait, $what: nobody who is held back is in the queue");
+		is($node->safe_psql('w', "SET datamart_users.users_table = 's.t'; SELECT dimension_user_id, waits_for, held_until FROM datamart_users_stale(NULL) ORDER BY 1"),
+			$node->safe_psql('w', "SELECT t.dimension_user_id,
+				CASE WHEN h.held IS NOT TRUE THEN 'queue' WHEN h.parked THEN 'parked' WHEN h.contention THEN 'contention' ELSE 'back-off' END,
+				CASE WHEN h.held AND NOT h.parked THEN h.until END
+				FROM s.t LEFT JOIN ($held) AS h USING (dimension_user_id) ORDER BY 1"),
+			"$many wait, $what: and it is told what holds them");
+	}
+	$node->safe_psql('w', 'ALTER TABLE datamart_users_failures ADD PRIMARY KEY (users_oid, dimension_user_id)');
 }
 
 done_testing();
