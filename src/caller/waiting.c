@@ -74,11 +74,15 @@ compare_ids(const void *a, const void *b)
 #define ST_SORT sort_ages
 #define ST_ELEMENT_TYPE int64
 #define ST_COMPARE(a, b) (*(a) < *(b) ? -1 : *(a) > *(b))
+#define ST_CHECK_FOR_INTERRUPTS
 #define ST_SCOPE static
 #define ST_DEFINE
 #include "lib/sort_template.h"
 
-/* The place of one that waits; where counts are known they come in order. */
+/*
+ * The place of one that waits; where counts are known they come in order.  -1
+ * for one that does not wait, whom a foreign server may tell of nevertheless.
+ */
 static int64
 place_of(const Waiters *waiters, int64 dimension_user_id)
 {
@@ -86,11 +90,12 @@ place_of(const Waiters *waiters, int64 dimension_user_id)
 										ARR_OVERHEAD_NONULLS(1));
 	const int64 *place;
 
-	if (ids[waiters->nlist] == dimension_user_id)
+	if (waiters->nlist < waiters->backlog.nwaiting &&
+		ids[waiters->nlist] == dimension_user_id)
 		return waiters->nlist;
 	place = bsearch(&dimension_user_id, ids, waiters->backlog.nwaiting,
 					sizeof(int64), compare_ids);
-	return place - ids;
+	return place == NULL ? -1 : place - ids;
 }
 
 /* DmuQueueRowConsumer */
@@ -98,16 +103,19 @@ static void
 add_waiter(const DmuQueueRow *row, void *arg)
 {
 	Waiters    *waiters = (Waiters *) arg;
-	Waiter	   *waiter = &waiters->list[waiters->nlist];
+	int64		place = place_of(waiters, row->dimension_user_id);
+	Waiter	   *waiter;
 
+	if (place < 0 || waiters->nlist == waiters->backlog.nwaiting)
+		return;
+	waiter = &waiters->list[waiters->nlist++];
 	waiter->dimension_user_id = row->dimension_user_id;
 	waiter->priority = dmu_priority_of(row->recency_class, row->activity_class);
 	waiter->held = dmu_failures_find(waiters->failures, waiters->nfailures,
 									 row->dimension_user_id);
 	if (waiter->held != NULL && !waiter->held->held)
 		waiter->held = NULL;
-	waiter->since = waiters->since[place_of(waiters, row->dimension_user_id)];
-	waiters->nlist++;
+	waiter->since = waiters->since[place];
 	if (row->has_last_action)
 		waiter->last_action_at = row->last_action_at;
 	else

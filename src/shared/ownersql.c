@@ -289,8 +289,7 @@ execute(const DmuOwnerScope *scope, const char *format, bool read_only,
 		elog(ERROR, "unexpected result %s of \"%s\"",
 			 SPI_result_code_string(result), sql.data);
 	error_context_stack = explain.previous;
-	if (options.params != NULL)
-		pfree(options.params);
+	pfree(options.params);
 	pfree(sql.data);
 }
 

@@ -75,20 +75,20 @@ extern void dmu_owner_run(const DmuOwnerScope *scope, const char *format,
 						  int expected, int nparams, const DmuParam *params);
 
 /*
- * The same for a query with many rows: they go to "dest" one by one, in the
- * executor's memory context.
- */
-extern void dmu_owner_read(const DmuOwnerScope *scope, const char *format,
-						   int nparams, const DmuParam *params,
-						   DestReceiver *dest);
-
-/*
  * The same for a query that is to see what is committed now, whatever
  * snapshot the transaction has.
  */
 extern void dmu_owner_read_latest(const DmuOwnerScope *scope,
 								  const char *format,
 								  int nparams, const DmuParam *params);
+
+/*
+ * As dmu_owner_run() for a query with many rows: they go to "dest" one by one, in the
+ * executor's memory context.
+ */
+extern void dmu_owner_read(const DmuOwnerScope *scope, const char *format,
+						   int nparams, const DmuParam *params,
+						   DestReceiver *dest);
 
 /*
  * Opens a table for reading, with the lock that a statement would take until

@@ -249,10 +249,9 @@ dmu_plan_rows(const DmuPlan *plan)
 }
 
 bool
-dmu_plan_is_scan(const DmuPlan *plan, Oid relation, AttrNumber *first,
-				 AttrNumber *condition)
+dmu_plan_is_scan(const DmuPlan *plan, Oid relation, DmuPlanScan *scan)
 {
-	return dmu_plan_facts_scan(plan->statement, relation, first, condition);
+	return dmu_plan_facts_scan(plan->statement, relation, scan);
 }
 
 void

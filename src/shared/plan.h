@@ -55,13 +55,22 @@ extern double dmu_plan_rows(const DmuPlan *plan);
  */
 extern int	dmu_plan_lookups(const DmuPlan *plan);
 
+/* What a plan does that only scans one table. */
+typedef struct DmuPlanScan
+{
+	AttrNumber	condition;		/* boolean column that is true in its rows */
+	AttrNumber	first;			/* column that its first result is */
+	Oid			first_type;		/* whose representation that column has: int2,
+								 * int4 or int8 */
+} DmuPlanScan;
+
 /*
  * True if all it does is read this table from end to end, in this process,
- * for the rows where a column of type boolean is true: "condition" is that
- * column, and "first" the integer column that its first result is.
+ * for the rows where a column of it is true, and if its first result is a
+ * column, as bigint.
  */
 extern bool dmu_plan_is_scan(const DmuPlan *plan, Oid relation,
-							 AttrNumber *first, AttrNumber *condition);
+							 DmuPlanScan *scan);
 
 /* Runs it once, rows go to "dest" one by one, and frees it. */
 extern void dmu_plan_run(DmuPlan *plan, DestReceiver *dest);

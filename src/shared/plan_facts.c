@@ -2,7 +2,8 @@
  *
  * plan_facts.c
  *		What a plan does that matters here: does it read a side of a join over
- *		and over, does it read another server, is it all searches of indexes.
+ *		and over, does it read another server, is it all searches of indexes, or
+ *		nothing but a scan of one table.
  *
  *		A nested loop must look its inner rows up in an index by a value of the
  *		outer row; what a node is not known to do counts as reading all.
@@ -15,7 +16,9 @@
 
 #include "access/relation.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/primnodes.h"
 #include "parser/parsetree.h"
 #include "storage/bufmgr.h"
@@ -258,13 +261,20 @@ dmu_plan_facts_lookups(const PlannedStmt *statement)
 	return count_lookups(&walk, node->righttree);
 }
 
-/* The column of a table that it is, maybe made a bigint; or 0. */
+/*
+ * The column of a table that it is, or 0; "type" is whose representation its
+ * values have, bigint where they are made that.
+ */
 static AttrNumber
-column_of(Node *node)
+column_of(Node *node, Oid *type)
 {
+	*type = exprType(node);
 	if (IsA(node, FuncExpr) && (((FuncExpr *) node)->funcid == F_INT8_INT4 ||
 								((FuncExpr *) node)->funcid == F_INT8_INT2))
+	{
+		*type = ((FuncExpr *) node)->funcid == F_INT8_INT4 ? INT4OID : INT2OID;
 		node = linitial(((FuncExpr *) node)->args);
+	}
 	if (IsA(node, RelabelType))
 		node = (Node *) ((RelabelType *) node)->arg;
 	if (!IsA(node, Var) || ((Var *) node)->varattno <= 0)
@@ -274,15 +284,17 @@ column_of(Node *node)
 
 bool
 dmu_plan_facts_scan(const PlannedStmt *statement, Oid relation,
-					AttrNumber *first, AttrNumber *condition)
+					DmuPlanScan *scan)
 {
 	const Plan *plan = statement->planTree;
+	Oid			type;
 
 	if (!IsA(plan, SeqScan) || plan->initPlan != NIL ||
 		list_length(plan->qual) != 1 ||
 		rt_fetch(((const Scan *) plan)->scanrelid, statement->rtable)->relid != relation)
 		return false;
-	*first = column_of((Node *) ((TargetEntry *) linitial(plan->targetlist))->expr);
-	*condition = column_of(linitial(plan->qual));
-	return *first > 0 && *condition > 0;
+	scan->first = column_of((Node *) ((TargetEntry *) linitial(plan->targetlist))->expr,
+							&scan->first_type);
+	scan->condition = column_of(linitial(plan->qual), &type);
+	return scan->first > 0 && scan->condition > 0;
 }

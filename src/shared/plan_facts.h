@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "nodes/plannodes.h"
+#include "plan.h"
 
 typedef struct DmuPlanFacts
 {
@@ -30,6 +31,6 @@ extern int	dmu_plan_facts_lookups(const PlannedStmt *statement);
 
 /* See dmu_plan_is_scan(). */
 extern bool dmu_plan_facts_scan(const PlannedStmt *statement, Oid relation,
-								AttrNumber *first, AttrNumber *condition);
+								DmuPlanScan *scan);
 
 #endif							/* DMU_PLAN_FACTS_H */

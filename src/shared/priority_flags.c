@@ -15,12 +15,16 @@
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/executor.h"
 #include "lib/qunique.h"
+#include "miscadmin.h"
 #include "plan.h"
 #include "tcop/dest.h"
+#include "utils/acl.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -153,21 +157,24 @@ compare_ids(const void *a, const void *b)
 static int64
 key_of(Datum key, Oid type)
 {
-	return type == INT8OID ? DatumGetInt64(key) :
-		type == INT4OID ? DatumGetInt32(key) : DatumGetInt16(key);
+	switch (type)
+	{
+		case INT2OID:
+			return DatumGetInt16(key);
+		case INT4OID:
+			return DatumGetInt32(key);
+		case INT8OID:
+			return DatumGetInt64(key);
+		default:
+			elog(ERROR, "unexpected type %u of a key", type);
+	}
 }
 
-/*
- * What the executor would do with a plan that only scans the table, without
- * its price of an expression and a slot for each row.  Who may read versions
- * may read all of the table, and no policy hides a row from him; see
- * dmu_counts_begin().
- */
+/* What the executor does with such a plan, without its work for each row. */
 static void
-scan_table(const DmuWarehouse *warehouse, AttrNumber key, AttrNumber flag,
+scan_table(Relation relation, const DmuPlanScan *columns,
 		   LookReceiver *receiver)
 {
-	Relation	relation = table_open(warehouse->users, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(relation);
 	TableScanDesc scan = dmu_table_beginscan(relation, GetActiveSnapshot());
 	HeapTuple	tuple;
@@ -175,38 +182,60 @@ scan_table(const DmuWarehouse *warehouse, AttrNumber key, AttrNumber flag,
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		bool		is_null;
-		Datum		value = heap_getattr(tuple, flag, desc, &is_null);
+		Datum		value = heap_getattr(tuple, columns->condition, desc, &is_null);
 
 		if (is_null || !DatumGetBool(value))
 			continue;
-		value = heap_getattr(tuple, key, desc, &is_null);
+		value = heap_getattr(tuple, columns->first, desc, &is_null);
 		if (!is_null)
-			add_waiting(receiver, key_of(value, warehouse->users_key_type),
+			add_waiting(receiver, key_of(value, columns->first_type),
 						tuple->t_tableOid, HeapTupleHeaderGetRawXmin(tuple->t_data),
 						&tuple->t_self);
 	}
 	table_endscan(scan);
-	table_close(relation, NoLock);
+}
+
+/*
+ * Where nothing but the table is read, by somebody who may read all of it, and
+ * nobody looks at what he reads: permissions are what the executor's hook is
+ * asked for, as auditing does.  No policy is there, or versions would not be
+ * read; see dmu_counts_begin(), which has looked before the table was locked.
+ */
+static bool
+may_scan(const DmuWarehouse *warehouse, const DmuPlan *plan,
+		 const LookReceiver *receiver, DmuPlanScan *columns)
+{
+	return receiver->counts != NULL && ExecutorCheckPerms_hook == NULL &&
+		dmu_plan_is_scan(plan, warehouse->users, columns) &&
+		pg_class_aclcheck(warehouse->users, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
 static void
 run_look(const DmuWarehouse *warehouse, DmuPlan *plan, LookReceiver *receiver)
 {
-	AttrNumber	key;
-	AttrNumber	flag;
+	DmuPlanScan columns;
+	Relation	relation;
+	bool		is_heap;
 
-	/* Who audits what is read has a hook in the executor. */
-	if (receiver->counts == NULL || ExecutorCheckPerms_hook != NULL ||
-		!dmu_plan_is_scan(plan, warehouse->users, &key, &flag))
+	if (!may_scan(warehouse, plan, receiver, &columns))
 	{
 		dmu_plan_run(plan, &receiver->pub);
 		return;
 	}
-	dmu_plan_free(plan);
-	scan_table(warehouse, key, flag, receiver);
+
+	/* Planning has locked it. */
+	relation = table_open(warehouse->users, NoLock);
+	is_heap = relation->rd_rel->relam == HEAP_TABLE_AM_OID;
+	if (is_heap)
+		scan_table(relation, &columns, receiver);
+	table_close(relation, NoLock);
+	if (is_heap)
+		dmu_plan_free(plan);
+	else
+		dmu_plan_run(plan, &receiver->pub);
 }
 
-/* The ids alone, in the place of whatever the receiver has. */
+/* The ids alone, beside the counts. */
 static void
 list_ids(LookReceiver *receiver, const DmuCounts *counts)
 {

@@ -55,14 +55,14 @@ my %tables = (
 if ($node->safe_psql('w', "SELECT current_setting('server_version_num')::integer") >= 180000)
 {
 	$tables{'a key that is computed'} = "CREATE TABLE s.t (n integer, modified boolean, dimension_user_id integer GENERATED ALWAYS AS (n + 1000) VIRTUAL); INSERT INTO s.t $fill";
+	$tables{'a key that is computed of another type'} = "CREATE TABLE s.t (n integer, modified boolean, dimension_user_id bigint GENERATED ALWAYS AS (n) VIRTUAL); INSERT INTO s.t $fill; INSERT INTO s.t VALUES (-7, TRUE)";
 }
 
 my $columns = 'dimension_user_id, recency_class, activity_class, action_count, last_action_at';
 foreach my $what (sort keys %tables)
 {
 	$node->safe_psql('w', "DROP TABLE IF EXISTS s.t CASCADE; DROP TABLE IF EXISTS s.child, s.one, s.two;
-		$tables{$what};
-		CREATE INDEX ON s.t (dimension_user_id) WHERE modified");
+		$tables{$what}");
 	$node->safe_psql('w', 'VACUUM ANALYZE s.t');
 
 	my $users = "SET datamart_users.users_table = 's.t'";
@@ -71,11 +71,14 @@ foreach my $what (sort keys %tables)
 	my $expected = $node->safe_psql('w', "SELECT DISTINCT $columns FROM ($statement) AS q ORDER BY 1");
 
 	cmp_ok(split(/\n/, $expected), '>', 50, "$what: many wait");
-	foreach my $how ('enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off', 'enable_seqscan = off')
+	foreach my $how ('without an index', 'with one')
 	{
+		# None can be on what is computed.
+		last if $how eq 'with one' && $what =~ /computed/;
+		$node->safe_psql('w', 'CREATE INDEX ON s.t (dimension_user_id) WHERE modified') if $how eq 'with one';
 		foreach my $look ('first', 'second')
 		{
-			is($node->safe_psql('w', "$users; SET $how; SELECT $columns FROM datamart_users_queue(1000) ORDER BY 1"),
+			is($node->safe_psql('w', "$users; SELECT $columns FROM datamart_users_queue(1000) ORDER BY 1"),
 				$expected, "$what: $look look, $how");
 		}
 	}
@@ -127,5 +130,64 @@ SQL
 	}
 	$node->safe_psql('w', 'ALTER TABLE datamart_users_failures ADD PRIMARY KEY (users_oid, dimension_user_id)');
 }
+
+# What is true before the table can be locked need not be true afterwards.
+sub lock_and_change
+{
+	my ($change, $sql, %options) = @_;
+	my $other = $node->background_psql('w');
+
+	$other->query_safe("BEGIN; LOCK TABLE s.t; $change");
+	my $client = start_psql($node, 'w', [ "SET datamart_users.users_table = 's.t'", $sql ], %options);
+	wait_for_sql($node, 'w', "SELECT count(*) > 0 FROM pg_locks WHERE relation = 's.t'::regclass AND NOT granted", 'somebody waits for the table');
+	$other->query_safe('COMMIT');
+	$other->quit;
+	return finish($client);
+}
+
+$node->safe_psql('w', <<'SQL');
+DROP TABLE s.t;
+CREATE TABLE s.t (dimension_user_id smallint, modified boolean);
+INSERT INTO s.t SELECT n, TRUE FROM generate_series(1, 50) AS n;
+TRUNCATE datamart_users_failures, datamart_users_contention, datamart_users_parked;
+CREATE ROLE reader LOGIN;
+GRANT USAGE ON SCHEMA dwh, s TO reader;
+GRANT SELECT ON dwh.facts, s.t TO reader;
+GRANT EXECUTE ON FUNCTION datamart_users_queue TO reader;
+SQL
+my ($status, $stdout, $stderr) = lock_and_change(
+	'ALTER TABLE s.t ALTER dimension_user_id TYPE integer; INSERT INTO s.t VALUES (100001, TRUE)',
+	'SELECT failed FROM datamart_users_run_cycle(1000, 1)');
+is("$status $stdout", '0 0', 'the type of the key is changed before a cycle has the lock');
+is($node->safe_psql('w', 'SELECT count(*) FROM s.t WHERE modified'), 0, 'all are refreshed');
+is($node->safe_psql('w', 'SELECT count(*), max(dimension_user_id) FROM dwh.datamartusers WHERE dimension_user_id NOT BETWEEN 1 AND 50'),
+	'1|100001', 'and they are those who were flagged');
+
+$node->safe_psql('w', 'UPDATE s.t SET modified = TRUE');
+($status, $stdout, $stderr) = lock_and_change('REVOKE SELECT ON s.t FROM reader',
+	'SELECT count(*) FROM datamart_users_queue(5)', user => 'reader');
+is(sqlstate($stderr), '42501', 'what a role may read is taken from it before it has the lock');
+
+# A foreign server can say what it likes.
+$node->safe_psql('postgres', 'CREATE DATABASE far');
+$node->safe_psql('far', <<'SQL');
+DO $$BEGIN EXECUTE (SELECT format('CREATE TYPE public.liar AS ENUM (%s)', string_agg(quote_literal(5000000 + n), ',')) FROM generate_series(1, 3000) AS n); END$$;
+CREATE FUNCTION pg_catalog.lie(public.liar, bigint) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT true';
+CREATE OPERATOR pg_catalog.= (LEFTARG = public.liar, RIGHTARG = bigint, FUNCTION = pg_catalog.lie);
+CREATE FUNCTION public.lie(public.liar) RETURNS bigint IMMUTABLE LANGUAGE sql AS 'SELECT $1::text::bigint';
+CREATE CAST (public.liar AS bigint) WITH FUNCTION public.lie(public.liar);
+CREATE TABLE public.facts (action_dimension_id_user public.liar, action_at timestamptz);
+INSERT INTO public.facts SELECT unnest(enum_range(NULL::public.liar)), now();
+SQL
+$node->safe_psql('w', <<"SQL");
+CREATE EXTENSION postgres_fdw;
+CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '@{[$node->host]}', port '@{[$node->port]}', dbname 'far');
+CREATE USER MAPPING FOR CURRENT_USER SERVER far;
+CREATE FOREIGN TABLE s.far_facts (action_dimension_id_user integer, action_at timestamptz) SERVER far OPTIONS (schema_name 'public', table_name 'facts');
+SQL
+my $far = "SET datamart_users.users_table = 's.t'; SET datamart_users.facts_table = 's.far_facts'";
+cmp_ok($node->safe_psql('w', "$far; SELECT count(*) FROM datamart_users_queue(1000000)"), '>', 51, 'a foreign server tells of many who do not wait');
+cmp_ok($node->safe_psql('w', "$far; SELECT sum(waiting) FROM datamart_users_backlog"), '<=', 51, 'they are not in the backlog');
+cmp_ok($node->safe_psql('w', "$far; SELECT count(*) FROM datamart_users_stale(NULL)"), '<=', 51, 'nor are they stale');
 
 done_testing();
