@@ -80,8 +80,8 @@ compare_ids(const void *a, const void *b)
 #include "lib/sort_template.h"
 
 /*
- * The place of one that waits; where counts are known they come in order.  -1
- * for one that does not wait, whom a foreign server may tell of nevertheless.
+ * The place of one that waits, or -1; where counts are known they come in
+ * order.
  */
 static int64
 place_of(const Waiters *waiters, int64 dimension_user_id)

@@ -119,7 +119,7 @@ fill_queue(DmuLooks *s, DmuQueueEntry *entries, uint32 nentries)
 	TimestampTz looked_at = s->look.at;
 	uint32		left = dmu_queues_filter(s->queues, entries, nentries, false);
 
-	s->behind = s->look.waiting - nentries;
+	s->behind = Max(0, s->look.waiting - nentries);
 	if (dmu_stretch_is_on(s->stretch) ?
 		!dmu_queues_is_same(s->queues, entries, left, s->behind) : left > 0)
 	{

@@ -10,9 +10,10 @@
  */
 #include "failures.h"
 
+#include "access/relation.h"
 #include "catalog/pg_type.h"
 #include "ownerscan.h"
-#include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* Those of a datamart, while they are read. */
@@ -110,18 +111,36 @@ dmu_failures_list(Oid users, DmuFailure **failures)
 	static const DmuOwnerColumn columns[] = {
 		{"dimension_user_id", INT8OID}, {"next_attempt_at", TIMESTAMPTZOID}
 	};
+	static const struct
+	{
+		const char *table;
+		int			ncolumns;
+		DmuOwnerRowConsumer consume;
+	}			sources[] = {
+		{"datamart_users_failures", 2, add_failure},
+		{"datamart_users_contention", 2, add_contention},
+		{"datamart_users_parked", 1, add_parked},
+	};
 	FailureList list = {.n = 0};
 	MemoryContext context = CurrentMemoryContext;
 	DmuOwnerScope scope;
+	Relation	tables[lengthof(sources)];
+	Snapshot	snapshot;
 
 	dmu_owner_enter(&scope);
 	MemoryContextSwitchTo(context);
-	dmu_owner_scan(&scope, "datamart_users_failures", users, columns,
-				   lengthof(columns), add_failure, &list);
-	dmu_owner_scan(&scope, "datamart_users_contention", users, columns,
-				   lengthof(columns), add_contention, &list);
-	dmu_owner_scan(&scope, "datamart_users_parked", users, columns, 1,
-				   add_parked, &list);
+	for (int i = 0; i < (int) lengthof(sources); i++)
+		tables[i] = dmu_owner_open(&scope, sources[i].table);
+
+	/* One for all, or who moves from one to another would be in none. */
+	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	for (int i = 0; i < (int) lengthof(sources); i++)
+	{
+		dmu_owner_scan(&scope, tables[i], snapshot, users, columns,
+					   sources[i].ncolumns, sources[i].consume, &list);
+		relation_close(tables[i], NoLock);
+	}
+	UnregisterSnapshot(snapshot);
 	dmu_owner_leave(&scope);
 	if (list.failures == NULL)
 		list.failures = palloc(sizeof(DmuFailure));

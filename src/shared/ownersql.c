@@ -33,6 +33,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "transaction.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -238,8 +239,21 @@ check_table(const DmuOwnerScope *scope, const char *mark, int expected)
 Relation
 dmu_owner_open(const DmuOwnerScope *scope, const char *name)
 {
-	return open_without_foreign_code(scope, find_table(scope, name),
-									 AccessShareLock, false);
+	Relation	relation;
+	AclResult	result;
+	ErrorContextCallback explain = {.previous = error_context_stack,.callback = dmu_extension_explain_newer,.arg = scope->newer};
+
+	if (scope->newer != NULL)
+		error_context_stack = &explain;
+	relation = open_without_foreign_code(scope, find_table(scope, name),
+										 AccessShareLock, false);
+	result = pg_class_aclcheck(RelationGetRelid(relation), GetUserId(), ACL_SELECT);
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_TABLE, name);
+	if (!RELKIND_HAS_TABLE_AM(relation->rd_rel->relkind))
+		elog(ERROR, "%s is no table", name);
+	error_context_stack = explain.previous;
+	return relation;
 }
 
 /* Rows go to "dest", or to SPI_tuptable if that is NULL. */

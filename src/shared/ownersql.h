@@ -83,16 +83,17 @@ extern void dmu_owner_read_latest(const DmuOwnerScope *scope,
 								  int nparams, const DmuParam *params);
 
 /*
- * As dmu_owner_run() for a query with many rows: they go to "dest" one by one, in the
- * executor's memory context.
+ * As dmu_owner_run(), for a query with many rows: they go to "dest" one by
+ * one, in the executor's memory context.
  */
 extern void dmu_owner_read(const DmuOwnerScope *scope, const char *format,
 						   int nparams, const DmuParam *params,
 						   DestReceiver *dest);
 
 /*
- * Opens a table for reading, with the lock that a statement would take until
- * the end of the transaction; errors as of dmu_owner_run().
+ * Opens a table for reading without SQL, with the lock that a statement would
+ * take until the end of the transaction, and with the errors of
+ * dmu_owner_run().
  */
 extern Relation dmu_owner_open(const DmuOwnerScope *scope, const char *name);
 

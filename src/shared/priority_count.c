@@ -331,17 +331,18 @@ dmu_count_facts(const DmuWarehouse *warehouse, DmuCounts *counts,
 				int max_users)
 {
 	uint8		fingerprint[DMU_FINGERPRINT_LEN];
-	int			nest_level = NewGUCNestLevel();
 
-	raise_work_mem(counts->n);
 	if (counts->nknown < counts->n)
 	{
+		int			nest_level = NewGUCNestLevel();
+
+		raise_work_mem(counts->n);
 		if (max_users == DMU_WHOLE_BACKLOG || max_users >= counts->n)
 			count_everybody(warehouse, counts);
 		else
 			count_first(warehouse, counts, max_users);
+		AtEOXact_GUC(false, nest_level);
 	}
-	AtEOXact_GUC(false, nest_level);
 
 	/*
 	 * What was read stays locked.  So a partition that has come and gone
@@ -350,6 +351,6 @@ dmu_count_facts(const DmuWarehouse *warehouse, DmuCounts *counts,
 	if (dmu_counts_fingerprint(warehouse, fingerprint) &&
 		memcmp(fingerprint, counts->fingerprint, DMU_FINGERPRINT_LEN) == 0)
 		return true;
-	counts->n = counts->nstored = 0;
+	counts->n = counts->nstored = counts->nknown = 0;
 	return false;
 }

@@ -44,7 +44,8 @@ dmu_priority_of(int recency_class, int activity_class)
  *
  * The ids are joined to the facts, or else compared with them as an array:
  * only that is sent to a foreign server, which would otherwise have to send
- * all of its facts.
+ * all of its facts.  Nobody compares what it sends back with the array, so
+ * "waits" tells whose ids are in it.
  */
 static void
 append_counts(StringInfo buf, const DmuWarehouse *warehouse,
@@ -66,7 +67,8 @@ append_counts(StringInfo buf, const DmuWarehouse *warehouse,
 		appendStringInfo(buf,
 						 "        SELECT f.%s::bigint AS id,\n"
 						 "               pg_catalog.count(*) AS action_count,\n"
-						 "               pg_catalog.max(f.%s) AS last_action_at\n"
+						 "               pg_catalog.max(f.%s) AS last_action_at,\n"
+						 "               false AS waits\n"
 						 "        FROM %s AS f\n"
 						 "        WHERE f.%s " EQUAL " ANY (%s)\n"
 						 "        GROUP BY f.%s\n",
@@ -74,9 +76,9 @@ append_counts(StringInfo buf, const DmuWarehouse *warehouse,
 						 user);
 	appendStringInfo(buf,
 					 "        UNION ALL\n"
-					 "        SELECT w.id, 0, NULL\n"
+					 "        SELECT w.id, 0, NULL%s\n"
 					 "        FROM %s\n",
-					 parts->ids);
+					 parts->array == NULL ? "" : ", true", parts->ids);
 }
 
 char	   *
@@ -164,10 +166,12 @@ dmu_priority_build(const DmuWarehouse *warehouse, const DmuQueryParts *parts)
 					 "    FROM (\n",
 					 DMU_NACTIVITY + 1, parts->with);
 	append_counts(&buf, warehouse, parts);
-	appendStringInfoString(&buf,
-						   "    ) AS p\n"
-						   "    GROUP BY p.id\n"
-						   ") AS a\n");
+	appendStringInfo(&buf,
+					 "    ) AS p\n"
+					 "    GROUP BY p.id\n"
+					 "%s"
+					 ") AS a\n",
+					 parts->array == NULL ? "" : "    HAVING pg_catalog.bool_or(p.waits)\n");
 	if (parts->limit != NULL)
 		appendStringInfo(&buf,
 						 "ORDER BY recency_class,\n"
