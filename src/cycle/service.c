@@ -221,6 +221,7 @@ end_service(Service *s)
 		return;
 	if (dmu_queue_stop(control) == DMU_STOP_TIME_LIMIT)
 		dmu_queue_nudge(control);
+	dmu_staff_recall(s->staff);
 	dmu_staff_wait(s->staff);
 	dmu_staff_reap(s->staff, s->queues);
 	dmu_stretch_finish(s->stretch, dmu_looks_backlog(s->looks));

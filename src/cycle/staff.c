@@ -157,6 +157,22 @@ dmu_staff_are_idle(DmuStaff *staff)
 }
 
 void
+dmu_staff_recall(DmuStaff *staff)
+{
+	for (int i = 0; i < staff->nslots; i++)
+	{
+		DmuSlot    *slot = dmu_slot(staff->control, i + DMU_COORDINATOR + 1);
+
+		if (staff->workers[i] != NULL &&
+			pg_atomic_read_u32(&slot->joined) == 0)
+			TerminateBackgroundWorker(staff->workers[i]);
+	}
+
+	/* That they have not come is nobody's fault. */
+	staff->warned = true;
+}
+
+void
 dmu_staff_wait(DmuStaff *staff)
 {
 	BackgroundWorkerHandle **left =

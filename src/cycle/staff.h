@@ -31,6 +31,13 @@ extern int	dmu_staff_hire(DmuStaff *staff, int wanted);
 /* The next cycle begins: those that are there are idle. */
 extern void dmu_staff_are_idle(DmuStaff *staff);
 
+/*
+ * Has the postmaster end those that have not joined yet: one may wait for a
+ * lock on the database, whose holder waits for this process to go.  The flag
+ * is set, so whoever joins now does nothing.
+ */
+extern void dmu_staff_recall(DmuStaff *staff);
+
 /* Waits until all have ended, as dmu_await_workers() does; the flag is set. */
 extern void dmu_staff_wait(DmuStaff *staff);
 

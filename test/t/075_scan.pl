@@ -212,7 +212,7 @@ is($stdout, 'back-off', 'who moves from contention to failures is held back');
 # Whatever the tables are kept by.
 $node->safe_psql('w', <<'SQL');
 CREATE ACCESS METHOD another TYPE TABLE HANDLER heap_tableam_handler;
-ALTER TABLE datamart_users_failures SET ACCESS METHOD another;
+ALTER TABLE datamart_users_contention SET ACCESS METHOD another;
 ALTER TABLE s.t SET ACCESS METHOD another;
 SQL
 is($node->safe_psql('w', "SET datamart_users.users_table = 's.t'; SELECT count(*) FROM datamart_users_queue(1000)"), 50, 'tables of another access method');
